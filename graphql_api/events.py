@@ -1,0 +1,110 @@
+"""Recorded events: what stands behind a usage figure."""
+
+from datetime import datetime
+
+import msgspec
+import strawberry
+
+from graphql_api.context import MeteringInfo
+from graphql_api.nodes import Node, node_id
+from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.questions import UsageQuery, question_of
+from graphql_api.scalars import DecimalText, Instant, JsonObject
+from metering.keys import Scope
+from metering.recorded import Place, RecordedEvent, read_events
+
+
+@strawberry.type
+class Event(Node):
+    """One recorded event."""
+
+    id: strawberry.ID = strawberry.field(description="Globally unique and opaque.")
+    event_id: str = strawberry.field(description="As the producer sent it; with `source` it names the event.")
+    source: str
+    occurred_at: Instant
+    received_at: Instant
+    account: str
+    subscription: str | None
+    user: str | None
+    device: str | None
+    product: str
+    feature: str | None
+    classification: str | None
+    unit: str = strawberry.field(description="The values in effect.")
+    quantity: DecimalText
+    attributes: JsonObject | None
+    voided: bool
+
+
+@strawberry.type
+class EventEdge:
+    """An event and its place."""
+
+    node: Event
+    cursor: str
+
+
+@strawberry.type
+class EventConnection:
+    """One page of events."""
+
+    edges: list[EventEdge]
+    nodes: list[Event]
+    page_info: PageInfo
+
+
+class _EventPlace(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor holds."""
+
+    occurred_at: datetime
+    account: str
+    key: bytes
+
+
+async def resolve_events(
+    query: UsageQuery,
+    info: MeteringInfo,
+    attributes: JsonObject | None,
+    first: int,
+    after: str | None,
+) -> EventConnection:
+    """The recorded events behind a usage figure, newest first."""
+    context = info.context
+    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    check_first(first, context.limits, ("first",))
+    place = decode_cursor(after, _EventPlace, ("after",)) if after else None
+    events, has_next = await read_events(
+        context.snapshot,
+        question,
+        first,
+        after=None if place is None else Place(place.occurred_at, place.account, place.key),
+        attributes=None if attributes is None else msgspec.json.encode(attributes).decode(),
+    )
+    nodes = [_event(event) for event in events]
+    cursors = [encode_cursor(_EventPlace(event.occurred_at, event.account, event.key)) for event in events]
+    return EventConnection(
+        edges=[EventEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
+        nodes=nodes,
+        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
+    )
+
+
+def _event(event: RecordedEvent) -> Event:
+    return Event(
+        id=node_id("Event", event.account, event.occurred_at, event.key),
+        event_id=event.event_id,
+        source=event.source,
+        occurred_at=Instant(event.occurred_at),
+        received_at=Instant(event.received_at),
+        account=event.account,
+        subscription=event.subscription,
+        user=event.user,
+        device=event.device,
+        product=event.product,
+        feature=event.feature,
+        classification=event.classification,
+        unit=event.unit,
+        quantity=DecimalText(event.quantity),
+        attributes=None if event.attributes is None else JsonObject(msgspec.json.decode(event.attributes)),
+        voided=event.voided,
+    )

@@ -1,0 +1,394 @@
+"""Usage: totals, groups and series of a period, all from one snapshot."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import strawberry
+
+from graphql_api.context import Context, MeteringInfo
+from graphql_api.lookahead import GroupsAsked, groups_asked
+from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.problems import InvalidInput, TooLarge
+from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
+from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
+from metering.errors import InputIssue, InvalidInputError, TooLargeError
+from metering.events import Dimension
+from metering.keys import Scope
+from metering.periods import SHORTEST, Bucket
+from metering.questions import GroupOrder, Question
+from metering.rollups import read
+
+Answer = TypeVar("Answer")
+
+
+class Once:
+    """Runs each question of a page once, however many of its fields ask."""
+
+    def __init__(self) -> None:
+        self._asked: dict[object, asyncio.Future[Any]] = {}
+
+    async def ask(self, key: object, question: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer to `question`, asked at most once for this key."""
+        if key not in self._asked:
+            self._asked[key] = asyncio.ensure_future(question())
+        answer: Answer = await self._asked[key]
+        return answer
+
+
+class Scopes(msgspec.Struct, frozen=True):
+    """Groups that are counted together: the wanted ones one by one, or (remainder) all the others as one."""
+
+    context: Context
+    question: Question
+    wanted: tuple[read.Key, ...]
+    remainder: bool
+    once: Once
+
+    async def distinct(self, dimension: Dimension, position: int, unit: str) -> int:
+        """How many values of the dimension the group at this position has, among usage of this unit."""
+        counts = await self.once.ask(
+            ("distinct", dimension, self.remainder),
+            lambda: read.read_distinct(
+                self.context.snapshot, self.question, self.wanted, dimension, remainder=self.remainder
+            ),
+        )
+        return counts[position].get(unit, 0)
+
+
+@strawberry.type(
+    description="Quantities are added only within one unit. A unit is listed when it has at least one event that is not "
+    "voided; a corrected event counts once, with its new values."
+)
+class UsageTotal:
+    """Figures of one unit."""
+
+    unit: str
+    quantity: DecimalText
+    events: BigInt
+    maximum: DecimalText | None
+    minimum: DecimalText | None
+    scopes: strawberry.Private[Scopes]
+    position: strawberry.Private[int]
+
+    @strawberry.field(description="Distinct users, devices, … with usage.")
+    async def distinct(self, dimension: Dimension) -> int:
+        """Count them."""
+        return await self.scopes.distinct(dimension, self.position, self.unit)
+
+
+def usage_totals(totals: Sequence[read.Total], scopes: Scopes, position: int = 0) -> list[UsageTotal]:
+    """Totals as the API shows them."""
+    return [
+        UsageTotal(
+            unit=total.unit,
+            quantity=DecimalText(total.quantity),
+            events=BigInt(total.events),
+            maximum=DecimalText(total.maximum),
+            minimum=DecimalText(total.minimum),
+            scopes=scopes,
+            position=position,
+        )
+        for total in totals
+    ]
+
+
+@strawberry.type(
+    description="The values a group has in common; null where the query does not group by it, or usage has no such value."
+)
+class UsageKey:
+    """A group's values."""
+
+    account: str | None = None
+    subscription: str | None = None
+    user: str | None = None
+    device: str | None = None
+    product: str | None = None
+    feature: str | None = None
+    classification: str | None = None
+    unit: str | None = None
+
+
+@strawberry.type
+class UsagePoint:
+    """One bucket of a series."""
+
+    from_: Instant = strawberry.field(name="from")
+    to: Instant
+    quantity: DecimalText
+    events: BigInt
+
+
+@strawberry.type(description="Lists of one length; the i-th entries belong together.")
+class UsageColumns:
+    """A series, column by column."""
+
+    from_: list[Instant] = strawberry.field(name="from")
+    quantity: list[DecimalText]
+    events: list[BigInt]
+
+
+class Bucketed(msgspec.Struct, frozen=True):
+    """One bucket of a series: its bounds and figures."""
+
+    start: datetime
+    end: datetime
+    quantity: Decimal
+    events: int
+
+
+@strawberry.type
+class UsageSeries:
+    """The course of one unit's quantity."""
+
+    unit: str
+    bucket: Bucket
+    rows: strawberry.Private[list[Bucketed]]
+
+    @strawberry.field(description="Row by row.")
+    def points(self) -> list[UsagePoint]:
+        """As rows."""
+        return [
+            UsagePoint(
+                from_=Instant(row.start),
+                to=Instant(row.end),
+                quantity=DecimalText(row.quantity),
+                events=BigInt(row.events),
+            )
+            for row in self.rows
+        ]
+
+    @strawberry.field(description="The same, column by column: smaller and faster, made for charts.")
+    def columns(self) -> UsageColumns:
+        """As columns."""
+        return UsageColumns(
+            from_=[Instant(row.start) for row in self.rows],
+            quantity=[DecimalText(row.quantity) for row in self.rows],
+            events=[BigInt(row.events) for row in self.rows],
+        )
+
+
+@strawberry.type
+class UsageGroup:
+    """One group of a page."""
+
+    key: UsageKey
+    group: strawberry.Private[read.Group]
+    position: strawberry.Private[int]
+    scopes: strawberry.Private[Scopes]
+
+    @strawberry.field
+    def totals(self) -> list[UsageTotal]:
+        """The group's figures by unit."""
+        return usage_totals(self.group.totals, self.scopes, self.position)
+
+    @strawberry.field(description="One series for each unit.")
+    async def series(self, bucket: Bucket, fill: Fill = Fill.ZERO) -> list[UsageSeries]:
+        """The group's course: one statement serves all groups of the page."""
+        scopes = self.scopes
+        bounds, points = await scopes.once.ask(
+            ("series", bucket),
+            lambda: read.read_series(scopes.context.snapshot, scopes.question, scopes.wanted, bucket),
+        )
+        of_group = points[self.position]
+        return [
+            UsageSeries(unit=total.unit, bucket=bucket, rows=_rows(bounds, of_group, total.unit, fill))
+            for total in self.group.totals
+        ]
+
+
+def _rows(bounds: Sequence[datetime], points: Sequence[read.SeriesPoint], unit: str, fill: Fill) -> list[Bucketed]:
+    by_bucket = {point.bucket: point for point in points if point.unit == unit}
+    rows = []
+    for index, (start, end) in enumerate(pairwise(bounds)):
+        point = by_bucket.get(index)
+        if point is not None:
+            rows.append(Bucketed(start, end, point.quantity, point.events))
+        elif fill is Fill.ZERO:
+            rows.append(Bucketed(start, end, Decimal(0), 0))
+    return rows
+
+
+@strawberry.type
+class UsageGroupEdge:
+    """A group and its place."""
+
+    node: UsageGroup
+    cursor: str
+
+
+@strawberry.type
+class UsageGroupConnection:
+    """One page of groups."""
+
+    edges: list[UsageGroupEdge]
+    nodes: list[UsageGroup]
+    page_info: PageInfo
+    total_count: int
+    remainder: list[UsageTotal] = strawberry.field(
+        description="All groups that are not on this page, together: page plus remainder is the whole."
+    )
+
+
+@strawberry.enum
+class UsageOrderField(Enum):
+    """What groups are put in order by."""
+
+    KEY = "KEY"
+    QUANTITY = "QUANTITY"
+    EVENTS = "EVENTS"
+
+
+@strawberry.input(
+    description="QUANTITY orders by one unit's quantity: `unit`, or the only unit there is; with several and none named, "
+    "by EVENTS. Ties by KEY."
+)
+class UsageOrder:
+    """An order of groups."""
+
+    field: UsageOrderField
+    direction: OrderDirection
+    unit: str | None = strawberry.UNSET
+
+
+class _GroupPlace(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor holds: the order it belongs to, and the group it stands behind."""
+
+    group_by: tuple[str, ...]
+    field: str
+    descending: bool
+    unit: str | None
+    key: tuple[str | None, ...]
+    order_value: Decimal | None
+
+
+@strawberry.type
+class UsageReport:
+    """The answer to a usage query."""
+
+    period: Period
+    time_zone: ZoneName
+    group_by: list[Dimension]
+    as_of: Instant = strawberry.field(description="Every event acknowledged before this instant is counted.")
+    context: strawberry.Private[Context]
+    question: strawberry.Private[Question]
+    once: strawberry.Private[Once]
+
+    @strawberry.field(description="The whole period, everything together.")
+    async def totals(self) -> list[UsageTotal]:
+        """Everything, by unit."""
+        whole = msgspec.structs.replace(self.question, group_by=())
+        totals = await self.once.ask("totals", lambda: read.read_totals(self.context.snapshot, whole))
+        return usage_totals(totals, Scopes(self.context, whole, ((),), remainder=False, once=self.once))
+
+    @strawberry.field
+    async def groups(
+        self,
+        order_by: UsageOrder = UsageOrder(field=UsageOrderField.QUANTITY, direction=OrderDirection.DESC),  # noqa: B008 - the contract's default
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> UsageGroupConnection:
+        """One page of groups."""
+        unit = order_by.unit or None
+        asked = GroupsAsked(
+            order_by.field.value, order_by.direction is OrderDirection.DESC, unit, first, after or None, ()
+        )
+        page = await self.page(asked)
+        return self._connection(asked, page)
+
+    async def page(self, asked: GroupsAsked) -> read.GroupPage:
+        """The page of groups that is asked for; asked once, however many fields show it."""
+        check_first(asked.first, self.context.limits, ("groups", "first"))
+        place = self._place(asked)
+        unit = asked.unit if place is None else place.unit
+        order = GroupOrder(asked.field, asked.descending, unit)
+        after = None if place is None else read.After(place.key, place.order_value)
+        return await self.once.ask(
+            ("page", order, asked.first, asked.after),
+            lambda: read.read_groups(self.context.snapshot, self.question, order, asked.first, after),
+        )
+
+    def _place(self, asked: GroupsAsked) -> _GroupPlace | None:
+        if asked.after is None:
+            return None
+        path = ("groups", "after")
+        place = decode_cursor(asked.after, _GroupPlace, path)
+        group_by = tuple(dimension.value for dimension in self.question.group_by)
+        if (place.group_by, place.field, place.descending) != (group_by, asked.field, asked.descending):
+            raise InvalidInputError([InputIssue(path, "This cursor is of a query with another groupBy or orderBy.")])
+        return place
+
+    def _connection(self, asked: GroupsAsked, page: read.GroupPage) -> UsageGroupConnection:
+        wanted = tuple(group.key for group in page.groups)
+        once = Once()
+        on_page = Scopes(self.context, self.question, wanted, remainder=False, once=once)
+        others = Scopes(self.context, self.question, wanted, remainder=True, once=once)
+        nodes = [
+            UsageGroup(key=self._key(group.key), group=group, position=position, scopes=on_page)
+            for position, group in enumerate(page.groups)
+        ]
+        group_by = tuple(dimension.value for dimension in self.question.group_by)
+        cursors = [
+            encode_cursor(
+                _GroupPlace(group_by, asked.field, asked.descending, page.order_unit, group.key, group.order_value)
+            )
+            for group in page.groups
+        ]
+        return UsageGroupConnection(
+            edges=[UsageGroupEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
+            nodes=nodes,
+            page_info=page_info(cursors, has_next=page.has_next, has_previous=asked.after is not None),
+            total_count=page.group_count,
+            remainder=usage_totals(page.remainder, others),
+        )
+
+    def _key(self, key: read.Key) -> UsageKey:
+        named = {dimension.value: value for dimension, value in zip(self.question.group_by, key, strict=True)}
+        return UsageKey(**named)
+
+
+UsageResult = Annotated[UsageReport | InvalidInput | TooLarge, strawberry.union("UsageResult")]
+
+
+async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
+    """Metered quantities in a period: totals, groups and time series."""
+    context = info.context
+    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    horizon = await context.snapshot.horizon()
+    report = UsageReport(
+        period=Period(from_=query.period.from_, to=query.period.to),
+        time_zone=query.time_zone,
+        group_by=list(query.group_by),
+        as_of=Instant(horizon.as_of),
+        context=context,
+        question=question,
+        once=Once(),
+    )
+    await _check_points(report, groups_asked(info.selected_fields))
+    return report
+
+
+async def _check_points(report: UsageReport, asked: Sequence[GroupsAsked]) -> None:
+    """Raise TooLargeError when the series that are asked for have too many points, before any is read."""
+    maximum = report.context.limits.points_max
+    points = 0
+    for groups in asked:
+        page = await report.page(groups)
+        for bucket in groups.buckets:
+            series = sum(len(group.totals) for group in page.groups)
+            points += series * _bucket_count(report.question, bucket, maximum)
+    if points > maximum:
+        raise TooLargeError(points, maximum)
+
+
+def _bucket_count(question: Question, bucket: Bucket, enough: int) -> int:
+    """How many buckets a series has; where it is many more than enough, about how many."""
+    about = (question.period.end - question.period.start) // SHORTEST[bucket]
+    if about > 2 * enough:
+        return about
+    return len(read.series_bounds(question, bucket)) - 1

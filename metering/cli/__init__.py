@@ -1,0 +1,35 @@
+"""The command line: `metering`. One command, one file; what they share is in running.py and console.py."""
+
+import sys
+
+from cyclopts import App
+
+from metering import __version__
+from metering.cli.console import complain
+from metering.errors import ConfigurationError, MeteringError
+
+app = App(
+    name="metering",
+    help="Usage metering and rating on one PostgreSQL. Begin with `metering demo`.",
+    version=__version__,
+)
+app.command("metering.cli.serve:serve")
+app.command("metering.cli.demo:demo")
+app.command("metering.cli.migrate:migrate")
+app.command("metering.cli.import_file:import_file", name="import")
+app.command("metering.cli.keys:keys")
+app.command("metering.cli.doctor:doctor")
+
+
+def main() -> None:
+    """Run the command line. What a person can put right is said in a sentence, and the exit code is 1 (2 for settings)."""
+    try:
+        app()
+    except ConfigurationError as error:
+        complain(error)
+        sys.exit(2)
+    except MeteringError as error:
+        complain(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,104 @@
+"""`metering keys`."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+from cyclopts import App, Parameter
+from rich.table import Table
+
+from metering.cli.console import OUT, say
+from metering.cli.running import with_database
+from metering.config import Settings, read_settings
+from metering.errors import NotFoundError
+from metering.keys import ApiKey, KeyRing, Scope
+from metering.limits import LIMITS
+from metering.store import migrate
+from metering.store.pool import Database
+
+keys = App(
+    name="keys", help="Make, list and revoke API keys. Example: `metering keys create --name ci --scope USAGE_WRITE`"
+)
+Answer = TypeVar("Answer")
+
+
+@keys.command
+def create(
+    *,
+    name: str,
+    scope: Annotated[list[Scope], Parameter(negative="", name_transform=lambda text: text)],
+    account: Annotated[list[str] | None, Parameter(negative="")] = None,
+    expires_at: datetime | None = None,
+) -> None:
+    """Make a key and show its secret, this once.
+
+    Example: `metering keys create --name billing --scope USAGE_READ --scope CHARGES_READ`
+
+    Parameters
+    ----------
+    name
+        Who uses it.
+    scope
+        What it allows; give it several times for several. ADMIN allows everything.
+    account
+        Bind it to this account; give it several times for several. All accounts when left out.
+    expires_at
+        When it stops working, for example 2027-01-01T00:00:00+00:00.
+    """
+
+    async def make(ring: KeyRing) -> tuple[ApiKey, str]:
+        return await ring.create(name, scope, account, expires_at and expires_at.astimezone())
+
+    key, secret = _with_ring(make)
+    say(secret)
+    OUT.print(f"Keep it: it is not shown again. It is listed as {key.prefix}.", style="dim")
+
+
+@keys.command(name="list")
+def list_keys() -> None:
+    """List all keys, the newest first; secrets are not kept, so none are shown.
+
+    Example: `metering keys list`
+    """
+    table = Table("prefix", "name", "scopes", "accounts", "created", "expires", "revoked")
+    for key in _with_ring(lambda ring: ring.list()):
+        table.add_row(
+            key.prefix,
+            key.name,
+            " ".join(sorted(scope.value for scope in key.scopes)),
+            "all" if key.accounts is None else " ".join(sorted(key.accounts)),
+            *("" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (key.created_at, key.expires_at, key.revoked_at)),
+        )
+    OUT.print(table)
+
+
+@keys.command
+def revoke(prefix: str) -> None:
+    """Revoke a key: within seconds no process takes it any more.
+
+    Example: `metering keys revoke mk_1a2b3c4d`
+
+    Parameters
+    ----------
+    prefix
+        How `metering keys list` names it.
+    """
+    key = _with_ring(lambda ring: ring.revoke(prefix))
+    if key is None:
+        raise NotFoundError(f"There is no key {prefix!r}; `metering keys list` shows them.")
+    say(f"{key.prefix} ({key.name}) is revoked.")
+
+
+def _with_ring(ask: Callable[[KeyRing], Awaitable[Answer]]) -> Answer:
+    async def answer(settings: Settings) -> Answer:
+        database = await Database.connect(settings, LIMITS)
+        try:
+            return await ask(KeyRing(database))
+        finally:
+            await database.close()
+
+    with with_database(read_settings()) as settings:
+        assert settings.database_url is not None, "with_database gives an address"
+        migrate.upgrade(settings.database_url)
+        return asyncio.run(answer(settings))

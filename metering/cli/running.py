@@ -1,0 +1,126 @@
+"""What commands share to run: the database that the settings mean, and the service itself."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+import httpx2
+import msgspec
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from metering.config import Settings, environment_of
+from metering.errors import AddressInUseError, MeteringError
+from metering.limits import LIMITS
+from metering.store import migrate
+from metering.store.embedded import EmbeddedServer
+
+# Named, not imported: the shell stands above us.
+APP_FACTORY: Final = "graphql_api.app:create_app"
+_READY_POLL_SECONDS: Final = 0.02
+_READY_REQUEST_SECONDS: Final = 5.0
+
+
+class StartError(MeteringError):
+    """The service stopped before it was ready; the log above says why."""
+
+    code = "start"
+
+
+@contextmanager
+def with_database(settings: Settings) -> Iterator[Settings]:
+    """Settings with an address: the one given, or that of the embedded PostgreSQL, which runs as long as it is used."""
+    if settings.database_url is not None:
+        yield settings
+        return
+    server = EmbeddedServer(settings.data_dir)
+    server.start()
+    try:
+        yield msgspec.structs.replace(settings, database_url=server.url())
+    finally:
+        server.stop()
+
+
+def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -> None:
+    """Run the service until it is told to stop; `on_ready` gets the settings in force and the base address, in a thread."""
+    signal.signal(signal.SIGTERM, _exit)
+    with _listening(settings) as listener, with_database(settings) as running:
+        migrate.upgrade(_url(running))
+        os.environ.update(environment_of(running))
+        config = uvicorn.Config(
+            APP_FACTORY,
+            factory=True,
+            workers=running.workers,
+            log_level="error",
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=LIMITS.shutdown_seconds_max // 2,
+        )
+        server = uvicorn.Server(config)
+        address = f"http://{_shown_host(running.host)}:{listener.getsockname()[1]}"
+        stopped = threading.Event()
+        threading.Thread(target=_announce, args=(running, address, on_ready, stopped), daemon=True).start()
+        try:
+            _serve(config, server, listener)
+        finally:
+            stopped.set()
+        if running.workers == 1 and not server.started:
+            raise StartError("The service stopped before it was ready; the log above says why.")
+
+
+def _serve(config: uvicorn.Config, server: uvicorn.Server, listener: socket.socket) -> None:
+    if config.workers == 1:
+        server.run(sockets=[listener])
+    else:
+        Multiprocess(config, sockets=[listener]).run()
+
+
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
+    # uvicorn shuts down in good order on SIGTERM and then raises it again: leaving by SystemExit lets us stop the database.
+    raise SystemExit(0)
+
+
+def _announce(
+    settings: Settings, address: str, on_ready: Callable[[Settings, str], None], stopped: threading.Event
+) -> None:
+    while not stopped.wait(_READY_POLL_SECONDS):
+        try:
+            if httpx2.get(f"{address}/readyz", timeout=_READY_REQUEST_SECONDS).status_code == httpx2.codes.OK:
+                break
+        except httpx2.TransportError:
+            continue
+    if not stopped.is_set():
+        on_ready(settings, address)
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+            listener.listen(2_048)
+        except OSError as error:
+            raise AddressInUseError(
+                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
+                "Choose another with --port (0 picks a free one), or stop what listens there."
+            ) from error
+        listener.set_inheritable(True)
+        yield listener
+
+
+def _shown_host(host: str) -> str:
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - we ask whether it was chosen
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _url(settings: Settings) -> str:
+    assert settings.database_url is not None, "with_database gives an address"
+    return settings.database_url

@@ -1,0 +1,110 @@
+"""The settings: METERING_* variables, read once into one frozen struct; every fault is reported at once."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from metering.errors import ConfigurationError
+
+PREFIX: Final = "METERING_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this process runs. A field `data_dir` is the variable METERING_DATA_DIR; docs/operating.md explains each."""
+
+    # Unset means: the embedded PostgreSQL in the data directory.
+    database_url: str | None = None
+    data_dir: Path = Path(".metering")
+    host: str = "127.0.0.1"
+    # 0 picks a free one.
+    port: int = 8000
+    # Each worker process has a pool of its own: workers x pool_connections must stay below max_connections.
+    workers: int = 1
+    pool_connections: int = 10
+    # An ADMIN key of exactly this secret is made at first start; for scripts that cannot read one from the screen.
+    bootstrap_key: str | None = None
+    # A producer that stamps a new time on each retry is counted once across midnight within this time; 1,440 at most.
+    restamp_window_minutes: int = 60
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
+    refresh_seconds: float = 5.0
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Read the settings from METERING_* variables; `overrides` (the command line's options) win, None means not given.
+
+    Raises ConfigurationError with every fault, each beginning with the variable's name.
+    """
+    environment = os.environ if environment is None else environment
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    given: dict[str, object] = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and value and name not in _NOT_SETTINGS
+    }
+    given.update({name: value for name, value in overrides.items() if value is not None})
+
+    values: dict[str, object] = {}
+    faults: list[str] = []
+    for name, value in sorted(given.items()):
+        if name not in fields:
+            faults.append(
+                f"{PREFIX}{name.upper()} is not a setting; `metering serve --help` and docs/operating.md list them."
+            )
+            continue
+        try:
+            values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_path)
+        except msgspec.ValidationError as error:
+            faults.append(f"{PREFIX}{name.upper()}={value!r}: {error}.")
+    faults += _faults_of(values)
+    if faults:
+        raise ConfigurationError(faults)
+    return Settings(**values)  # type: ignore[arg-type]  # converted field by field above
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables from which `read_settings` makes equal settings: how they reach worker processes."""
+    values = msgspec.structs.asdict(settings)
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items() if value is not None}
+
+
+def _path(kind: type, value: object) -> object:
+    """What msgspec does not know: a path is a string."""
+    assert kind is Path, f"a setting's type that nobody converts: {kind}"
+    return Path(str(value))
+
+
+# Variables with our prefix that other commands read: the client's side, and the tests'.
+_NOT_SETTINGS: Final = frozenset({"METERING_URL", "METERING_KEY", "METERING_TEST_TIMESCALEDB_BIN"})
+
+_RANGES: Final = {
+    "port": (0, 65_535),
+    "workers": (1, 64),
+    "pool_connections": (4, 200),
+    "restamp_window_minutes": (0, 1_440),
+    "refresh_seconds": (0.05, 3_600),
+}
+_BOOTSTRAP_KEY_CHARS_MIN: Final = 16
+
+
+def _faults_of(values: Mapping[str, object]) -> list[str]:
+    """What types alone do not say: ranges and forms."""
+    faults = []
+    for name, (low, high) in _RANGES.items():
+        value = values.get(name)
+        if isinstance(value, (int, float)) and not low <= value <= high:
+            faults.append(f"{PREFIX}{name.upper()}={value}: must be between {low:,} and {high:,}.")
+    url = values.get("database_url")
+    if isinstance(url, str) and not url.startswith(("postgresql://", "postgres://")):
+        faults.append(
+            f"{PREFIX}DATABASE_URL: must begin with postgresql:// (for example postgresql://user@host:5432/db)."
+        )
+    secret = values.get("bootstrap_key")
+    if isinstance(secret, str) and (len(secret) < _BOOTSTRAP_KEY_CHARS_MIN or not secret.isascii() or " " in secret):
+        faults.append(
+            f"{PREFIX}BOOTSTRAP_KEY: needs at least {_BOOTSTRAP_KEY_CHARS_MIN} ASCII characters without spaces."
+        )
+    return faults

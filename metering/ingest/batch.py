@@ -1,0 +1,120 @@
+"""The bounded queue between requests and writers: what arrives while a writer is busy shares its next transaction.
+
+A full queue is an answer (WriterFullError, which the endpoint turns into 503 with Retry-After), never a growing heap.
+"""
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from metering.errors import DatabaseUnavailableError, WriterFullError
+from metering.ingest.receipts import Receipt
+from metering.ingest.write import Submission, write_batch
+from metering.limits import Limits
+from metering.store.event_log import EventLog
+from metering.store.faults import REFUSED_VALUE
+from metering.telemetry import logger
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    submission: Submission
+    receipt: "asyncio.Future[Receipt]"
+
+
+class Writer:
+    """Takes submissions and answers each once it is durable."""
+
+    def __init__(self, log: EventLog, limits: Limits) -> None:
+        self._log = log
+        self._limits = limits
+        self._queue: deque[_Waiting] = deque()
+        self._events_waiting = 0
+        self._wake = asyncio.Condition()
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the writers."""
+        self._tasks = [
+            asyncio.create_task(self._drain(), name=f"writer-{index}") for index in range(self._limits.writers)
+        ]
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop. New submissions are refused from now on."""
+        async with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        await asyncio.gather(*self._tasks)
+
+    async def submit(self, submission: Submission) -> Receipt:
+        """Wait until the submission is written, and return its receipt.
+
+        Raises WriterFullError when too much is waiting, DatabaseUnavailableError when it could not be written; in both
+        cases it may be sent again.
+        """
+        if not submission.admitted or (submission.atomic and submission.rejected):
+            return Receipt(0, 0, tuple(submission.rejected))
+        size = len(submission.admitted)
+        if self._closing:
+            raise WriterFullError("The service is stopping.")
+        if self._events_waiting and self._events_waiting + size > self._limits.queue_events_max:
+            raise WriterFullError(
+                f"{self._events_waiting:,} events are waiting to be written; send these again in a moment."
+            )
+        waiting = _Waiting(submission, asyncio.get_running_loop().create_future())
+        self._events_waiting += size
+        async with self._wake:
+            self._queue.append(waiting)
+            self._wake.notify()
+        return await waiting.receipt
+
+    async def _drain(self) -> None:
+        while True:
+            async with self._wake:
+                await self._wake.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
+                    return
+                batch = self._take()
+            try:
+                await self._write(batch)
+            finally:
+                self._events_waiting -= sum(len(waiting.submission.admitted) for waiting in batch)
+
+    def _take(self) -> list[_Waiting]:
+        """Whole submissions, in order, up to a batch's size; always at least one."""
+        batch = [self._queue.popleft()]
+        size = len(batch[0].submission.admitted)
+        while self._queue:
+            size += len(self._queue[0].submission.admitted)
+            if size > self._limits.batch_events_max:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        try:
+            receipts = await write_batch(self._log, [waiting.submission for waiting in batch], self._limits)
+        except DatabaseUnavailableError as error:
+            _fail(batch, error)
+        except REFUSED_VALUE as error:
+            # One request holds what PostgreSQL refuses and admission did not foresee: it must not cost the others.
+            if len(batch) == 1:
+                logger().error("event_refused_by_database", exc_info=error)
+                _fail(batch, error)
+            else:
+                for waiting in batch:
+                    await self._write([waiting])
+        except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the requests get the error
+            _fail(batch, error)
+        else:
+            for waiting, receipt in zip(batch, receipts, strict=True):
+                if not waiting.receipt.done():
+                    waiting.receipt.set_result(receipt)
+
+
+def _fail(batch: list[_Waiting], error: Exception) -> None:
+    for waiting in batch:
+        # Done already where the client went away; its events may be in or not, and sending them again is safe.
+        if not waiting.receipt.done():
+            waiting.receipt.set_exception(error)

@@ -1,0 +1,140 @@
+"""POST /v1/events: bytes in, a receipt out once the events are durable. The contract is docs/ingest.md."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from metering import errors
+from metering.ingest.admit import Admission, admit
+from metering.ingest.batch import Writer
+from metering.ingest.decode import Decoded, decode_json, decode_ndjson
+from metering.ingest.receipts import Receipt
+from metering.ingest.write import Submission
+from metering.keys import ApiKey, KeyRing
+from metering.keys import Scope as KeyScope
+from metering.limits import Limits
+
+_DECODERS: Final[Mapping[str, Callable[[bytes, Limits], Decoded]]] = {
+    "application/json": decode_json,
+    "application/x-ndjson": decode_ndjson,
+}
+_RECEIPT: Final = msgspec.json.Encoder()
+
+
+class EventsEndpoint:
+    """The ASGI application behind /v1/events."""
+
+    def __init__(self, writer: Writer, keys: KeyRing, limits: Limits, restamp_window: timedelta) -> None:
+        self._writer = writer
+        self._keys = keys
+        self._limits = limits
+        self._restamp_window = restamp_window
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            response = await self._answer(Request(scope, receive))
+        except ClientDisconnect:
+            return  # nobody is left to answer, and nothing was taken
+        except errors.MeteringError as error:
+            response = problem(error, self._limits)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        if request.method != "POST":
+            raise errors.BodyError(405, "method_not_allowed", "Events are sent with POST.")
+        key = (await self._keys.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
+        atomic = _atomic(request)
+        decode = _decoder(request)
+        body = await self._body(request)
+        receipt = await self._record(decode(body, self._limits), key, atomic=atomic)
+        status = 422 if atomic and receipt.rejected else 200
+        return Response(_RECEIPT.encode(receipt), status, media_type="application/json")
+
+    async def _record(self, decoded: Decoded, key: ApiKey, *, atomic: bool) -> Receipt:
+        now = datetime.now(UTC)
+        terms = Admission(limits=self._limits, now=now, restamp_window=self._restamp_window, accounts=key.accounts)
+        admitted, rejected = admit(decoded, terms)
+        return await self._writer.submit(
+            Submission(admitted=admitted, rejected=rejected, received_at=now, atomic=atomic)
+        )
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._limits.body_bytes_max:
+                message = f"The body is larger than {self._limits.body_bytes_max:,} bytes; send it in several requests."
+                raise errors.BodyError(413, "body_too_large", message)
+        return bytes(body)
+
+
+def _decoder(request: Request) -> Callable[[bytes, Limits], Decoded]:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        message = f"Content-Encoding {encoding!r:.60} is not understood; send the body as it is."
+        raise errors.BodyError(415, "encoding_unsupported", message)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in _DECODERS:
+        message = f"Content-Type {content_type!r:.60} is not understood; send one of {', '.join(_DECODERS)}."
+        raise errors.BodyError(415, "content_type_unsupported", message)
+    return _DECODERS[content_type]
+
+
+def _atomic(request: Request) -> bool:
+    values = parse_qs(request.url.query, keep_blank_values=True)
+    unknown = sorted(values.keys() - {"atomic"})
+    if unknown:
+        raise errors.BodyError(
+            400, "parameter_unknown", f"There is no parameter {unknown[0]!r:.60}; `atomic` is the only one."
+        )
+    value = values.get("atomic", ["false"])[-1]
+    if value not in {"true", "false"}:
+        raise errors.BodyError(400, "parameter_invalid", f"`atomic` is true or false, not {value!r:.60}.")
+    return value == "true"
+
+
+_STATUS: Final[Mapping[type[errors.MeteringError], int]] = {
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.WriterFullError: 503,
+    errors.DatabaseError: 503,
+}
+
+
+def problem(error: errors.MeteringError, limits: Limits) -> Response:
+    """An error as `application/problem+json` (RFC 9457), with the headers that its status asks for."""
+    known = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    status = error.status if isinstance(error, errors.BodyError) else known
+    headers = {}
+    if error.retryable:
+        headers["Retry-After"] = str(limits.retry_after_seconds)
+    if status == 401:  # noqa: PLR2004 - an HTTP status
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 405:  # noqa: PLR2004 - an HTTP status
+        headers["Allow"] = "POST"
+    body = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "code": error.code,
+        "detail": str(error),
+    }
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/problem+json")
+
+
+_TITLES: Final = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    503: "Service Unavailable",
+}

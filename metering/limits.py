@@ -1,0 +1,45 @@
+"""Every bound of the service, in one place, with units in the names."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request, one event and one process may hold. Each field is enforced, and each refusal names it."""
+
+    # One request
+    body_bytes_max: int = 16 * 1024 * 1024
+    body_events_max: int = 10_000
+
+    # One event
+    name_chars_max: int = 256
+    quantity_digits_max: int = 38
+    quantity_fraction_digits_max: int = 18
+    attributes_bytes_max: int = 4 * 1024
+    occurred_at_min: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    occurred_ahead_max: timedelta = timedelta(hours=1)
+
+    # The writer: waiting events are the memory that a slow database may cost us.
+    queue_events_max: int = 50_000
+    batch_events_max: int = 5_000
+    writers: int = 2
+    writer_retries_max: int = 20
+
+    # One answer
+    page_rows_max: int = 1_000
+    points_max: int = 100_000
+    filter_values_max: int = 1_000
+    graphql_tokens_max: int = 5_000
+    graphql_depth_max: int = 20
+    graphql_body_bytes_max: int = 1024 * 1024
+    statement_seconds_max: int = 30
+
+    # Waiting
+    database_connect_seconds_max: int = 10
+    shutdown_seconds_max: int = 10
+    retry_after_seconds: int = 1
+
+
+LIMITS: Final = Limits()

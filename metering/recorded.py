@@ -1,0 +1,66 @@
+"""Recorded events, one by one: what stands behind a figure."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from metering.questions import Question
+from metering.store.event_query import events_statement
+from metering.store.filters import filter_shapes
+from metering.store.snapshot import Snapshot
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it is kept: the values in effect, and when it was received."""
+
+    account: str
+    occurred_at: datetime
+    key: bytes
+    source: str
+    event_id: str
+    received_at: datetime
+    subscription: str | None
+    user: str | None
+    device: str | None
+    product: str
+    feature: str | None
+    classification: str | None
+    unit: str
+    quantity: Decimal
+    # As JSON.
+    attributes: str | None
+    voided: bool
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an event stands in the order: newest first, then by account and key."""
+
+    occurred_at: datetime
+    account: str
+    key: bytes
+
+
+async def read_events(
+    snapshot: Snapshot, question: Question, first: int, *, after: Place | None, attributes: str | None
+) -> tuple[list[RecordedEvent], bool]:
+    """The `first` events behind a figure, newest first, from behind `after` on; and whether there are more.
+
+    `attributes` is JSON; kept are events whose attributes contain it.
+    """
+    filters = filter_shapes(question)
+    shapes = tuple(shape for shape, _ in filters)
+    statement = events_statement(shapes, after=after is not None, attributes=attributes is not None)
+    values: dict[str, object] = {
+        "period_from": question.period.start,
+        "period_to": question.period.end,
+        # One more than asked for tells whether there are more.
+        "first": first + 1,
+        "attributes": attributes,
+        **{shape.parameter: chosen for shape, chosen in filters},
+    }
+    if after is not None:
+        values |= {"after_at": after.occurred_at, "after_account": after.account, "after_key": after.key}
+    rows = await snapshot.fetch(statement.text, statement.arguments(values))
+    events = [RecordedEvent(**dict(row)) for row in rows[:first]]
+    return events, len(rows) > first

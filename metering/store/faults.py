@@ -1,0 +1,51 @@
+"""Driver errors -> our errors, in one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from metering.errors import DatabaseUnavailableError, SchemaError
+
+# What says that the database is away, or going away, whatever was asked of it.
+_AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+# Two transactions were in each other's way: the same work, done again, will do. A check violation is a partition that
+# was dropped since we knew it.
+CONTENTION: Final = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.UniqueViolationError,
+    asyncpg.CheckViolationError,
+)
+
+# PostgreSQL refuses a value that admission let through.
+REFUSED_VALUE: Final = asyncpg.DataError
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise DatabaseUnavailableError or SchemaError for what the driver says of them; let anything else pass."""
+    try:
+        yield
+    except _AWAY as error:
+        raise DatabaseUnavailableError(f"The database is away: {str(error) or type(error).__name__}") from error
+    except asyncpg.InterfaceError as error:
+        # The driver says so of a connection that broke between two statements; of our own mistakes it says other things.
+        if "clos" not in str(error):
+            raise
+        raise DatabaseUnavailableError(f"The database is away: {error}") from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise SchemaError(f"The database is not migrated to this release ({error}): run `metering migrate`.") from error

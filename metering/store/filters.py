@@ -1,0 +1,21 @@
+"""A question's filters as shapes and values: the shape decides a statement's text, the values are its parameters."""
+
+from metering.events import Dimension
+from metering.questions import Question, ValueFilter
+from metering.store.usage_query import FilterShape
+
+
+def filter_shapes(question: Question) -> list[tuple[FilterShape, list[str]]]:
+    """The question's own filters, and the accounts that the caller may see: what every statement is held to."""
+    filters = [
+        filter_shape(f"filter_{dimension.value}", dimension, chosen) for dimension, chosen in question.filters.items()
+    ]
+    if question.accounts is not None:
+        filters.append(filter_shape("scope", Dimension.ACCOUNT, ValueFilter(tuple(sorted(question.accounts)))))
+    return filters
+
+
+def filter_shape(parameter: str, dimension: Dimension, chosen: ValueFilter) -> tuple[FilterShape, list[str]]:
+    """One filter: NULL is part of the shape, for SQL compares it differently; the other values are its parameter."""
+    shape = FilterShape(parameter, dimension.value, chosen.negated, None in chosen.values)
+    return shape, [value for value in chosen.values if value is not None]

@@ -1,0 +1,67 @@
+"""One state of the database for a whole answer: everything that one operation asks is read from the same snapshot.
+
+Opened by the first question, closed when the operation ends. Totals, pages, remainders and series of one answer
+therefore agree with each other, whatever is written meanwhile.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from typing import Any, Self
+
+import msgspec
+
+from metering.store.pool import Connection, Database
+from metering.store.queries import sql
+
+
+class Horizon(msgspec.Struct, frozen=True):
+    """Where the rollups stand in a snapshot."""
+
+    # Everything that was committed before this instant is in the snapshot.
+    as_of: datetime
+    # Every hour below it is rolled up.
+    complete_at: datetime
+    # Some of these hours got events since.
+    has_pending: bool
+
+
+class Snapshot:
+    """A read-only transaction that opens when it is first asked. Questions take turns: a transaction has one connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stack = AsyncExitStack()
+        self._turn = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._horizon: Horizon | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+        self._connection = None
+
+    async def fetch(self, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
+        """The rows that a statement answers in this snapshot."""
+        async with self._turn:
+            connection = await self._opened()
+            rows: list[Any] = await connection.fetch(statement, *arguments)
+            return rows
+
+    async def horizon(self) -> Horizon:
+        """Where the rollups stand."""
+        async with self._turn:
+            await self._opened()
+        assert self._horizon is not None
+        return self._horizon
+
+    async def _opened(self) -> Connection:
+        if self._connection is None:
+            self._connection = await self._stack.enter_async_context(self._database.snapshot())
+            row = await self._connection.fetchrow(sql("rollups.read_horizon"))
+            assert row is not None, "the first migration puts one row there"
+            self._horizon = Horizon(row["as_of"], row["complete_at"], row["has_pending"])
+        return self._connection

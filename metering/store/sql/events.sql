@@ -1,0 +1,20 @@
+-- name: enter_writers
+-- Hold, until the transaction ends, the lock by which the refresher knows that we write (docs/adr/0004). $1: the lock.
+SELECT pg_advisory_xact_lock_shared($1);
+
+-- name: read_published
+-- The instant below which what we write has to be logged as pending. In a statement of its own: after the lock.
+SELECT published_at FROM rollup_horizon;
+
+-- name: find_claims
+-- Which of these names are claimed, and with what content. $1 accounts, $2 days, $3 keys, $4 first day, $5 last day.
+SELECT wanted.position - 1 AS position, claimed.content
+FROM unnest($1::text[], $2::date[], $3::bytea[]) WITH ORDINALITY AS wanted (account, day, key, position)
+JOIN event_identity AS claimed
+  ON claimed.account = wanted.account AND claimed.day = wanted.day AND claimed.key = wanted.key
+WHERE claimed.day BETWEEN $4 AND $5;
+
+-- name: log_pending
+-- These hours of these accounts got events after they were rolled up. $1 accounts, $2 hours.
+INSERT INTO pending_bucket (account, bucket)
+SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);

@@ -1,0 +1,161 @@
+"""The tables, once: migrations make them, queries read them, a test compares the two.
+
+Every key of events, identities, pending buckets and rollups starts with the account. Text is collated "C" throughout:
+compared by bytes, the same on every machine and after every upgrade of its C library.
+"""
+
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+METADATA: Final = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+TEXT: Final = sa.Text(collation="C")
+INSTANT: Final = sa.DateTime(timezone=True)
+
+
+def _text(name: str, *, required: bool = False) -> sa.Column[str]:
+    return sa.Column(name, TEXT, nullable=not required)
+
+
+DIMENSIONS: Final = ("account", "subscription", "user", "device", "product", "feature", "classification", "unit")
+REQUIRED_DIMENSIONS: Final = frozenset({"account", "product", "unit"})
+
+event: Final = sa.Table(
+    "event",
+    METADATA,
+    _text("account", required=True),
+    sa.Column("occurred_at", INSTANT, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    _text("source", required=True),
+    _text("event_id", required=True),
+    sa.Column("received_at", INSTANT, nullable=False),
+    _text("subscription"),
+    _text("user"),
+    _text("device"),
+    _text("product", required=True),
+    _text("feature"),
+    _text("classification"),
+    _text("unit", required=True),
+    # Without a declared scale: admission refuses what is too precise, and nothing may round it silently afterwards.
+    sa.Column("quantity", sa.Numeric, nullable=False),
+    sa.Column("attributes", postgresql.JSONB),
+    sa.Column("voided", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.PrimaryKeyConstraint("account", "occurred_at", "key"),
+)
+
+# Who was named when: the unique key that decides, alone, whether an event is new. See docs/adr/0003.
+event_identity: Final = sa.Table(
+    "event_identity",
+    METADATA,
+    _text("account", required=True),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.Column("occurred_at", INSTANT, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "day", "key"),
+)
+
+# Which hours of which accounts got events after they were rolled up. Append-only; the refresher deletes what it worked off.
+pending_bucket: Final = sa.Table(
+    "pending_bucket",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("account", required=True),
+    sa.Column("bucket", INSTANT, nullable=False),
+    sa.Index(None, "account", "bucket"),
+)
+
+# One row. Below `complete_at` every hour is rolled up; a writer logs what it writes below `published_at` as pending.
+rollup_horizon: Final = sa.Table(
+    "rollup_horizon",
+    METADATA,
+    sa.Column("published_at", INSTANT, nullable=False),
+    sa.Column("complete_at", INSTANT, nullable=False),
+    sa.CheckConstraint("complete_at <= published_at", name="order"),
+)
+
+api_key: Final = sa.Table(
+    "api_key",
+    METADATA,
+    sa.Column("prefix", TEXT, primary_key=True),
+    _text("name", required=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("scopes", postgresql.ARRAY(TEXT), nullable=False),
+    sa.Column("accounts", postgresql.ARRAY(TEXT)),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.Column("expires_at", INSTANT),
+    sa.Column("revoked_at", INSTANT),
+)
+
+# What the demo loaded, so that starting it again does not send a year of events once more.
+demo_load: Final = sa.Table(
+    "demo_load",
+    METADATA,
+    sa.Column("through", sa.Date, primary_key=True),
+    # NULL while it is being loaded: a load that was broken off goes on with the same year.
+    sa.Column("loaded_at", INSTANT),
+)
+
+
+class Rollup(msgspec.Struct, frozen=True):
+    """A rollup: one row for each bucket and combination of its dimensions, with sum, count, minimum and maximum."""
+
+    name: str
+    width_seconds: int
+    dimensions: tuple[str, ...]
+
+
+HOUR_SECONDS: Final = 3_600
+DAY_SECONDS: Final = 86_400
+
+USAGE_HOUR: Final = Rollup("usage_hour", HOUR_SECONDS, DIMENSIONS)
+# From the narrowest on: the first one that has the dimensions of a question answers it.
+DAILY_ROLLUPS: Final = (
+    Rollup("usage_day_by_product", DAY_SECONDS, ("account", "product", "feature", "classification", "unit")),
+    Rollup("usage_day_by_subscription", DAY_SECONDS, ("account", "subscription", "product", "unit")),
+    Rollup("usage_day_by_user", DAY_SECONDS, ("account", "user", "product", "unit")),
+    Rollup("usage_day_by_device", DAY_SECONDS, ("account", "device", "product", "unit")),
+    Rollup("usage_day", DAY_SECONDS, DIMENSIONS),
+)
+ROLLUPS: Final = (USAGE_HOUR, *DAILY_ROLLUPS)
+
+
+def _rollup_table(rollup: Rollup) -> sa.Table:
+    # On TimescaleDB these are continuous aggregates, so they are no part of METADATA; names and columns are the same.
+    return sa.Table(
+        rollup.name,
+        sa.MetaData(),
+        sa.Column("bucket", INSTANT, nullable=False),
+        *(_text(name, required=name in REQUIRED_DIMENSIONS) for name in rollup.dimensions),
+        sa.Column("quantity", sa.Numeric, nullable=False),
+        sa.Column("events", sa.BigInteger, nullable=False),
+        sa.Column("minimum", sa.Numeric, nullable=False),
+        sa.Column("maximum", sa.Numeric, nullable=False),
+    )
+
+
+ROLLUP_TABLES: Final = {rollup.name: _rollup_table(rollup) for rollup in ROLLUPS}
+
+
+class Partitioned(msgspec.Struct, frozen=True):
+    """A table that is cut by time: partitions on PostgreSQL, chunks on TimescaleDB, of the same width."""
+
+    table: str
+    column: str
+    width_days: int
+
+
+# A week: narrow enough to drop by, wide enough that a year is not a thousand partitions to plan over.
+PARTITIONED_EVENT: Final = Partitioned("event", "occurred_at", 7)
+PARTITIONED_IDENTITY: Final = Partitioned("event_identity", "day", 7)
+PARTITIONED_USAGE_HOUR: Final = Partitioned("usage_hour", "bucket", 28)

@@ -1,0 +1,213 @@
+"""Real databases for the tests: a server for each engine at hand, a migrated template, a clone of it for each test."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from starlette.testclient import TestClient
+
+from graphql_api.app import create_app
+from metering.config import Settings
+from metering.limits import LIMITS, Limits
+from metering.store import migrate
+from metering.store.embedded import EmbeddedServer
+
+TIMESCALEDB_BIN = os.environ.get("METERING_TEST_TIMESCALEDB_BIN")
+ENGINES = ("postgres", "timescaledb") if TIMESCALEDB_BIN else ("postgres",)
+ADMIN_KEY = "test-admin-key-of-32-characters!"
+
+_numbers = count(1)
+
+
+def pytest_report_header() -> str:
+    """Say in one line which engines are tested, and what was left out."""
+    if TIMESCALEDB_BIN:
+        return "engines: postgres, timescaledb"
+    return "engines: postgres (timescaledb left out: METERING_TEST_TIMESCALEDB_BIN is not set)"
+
+
+class Server:
+    """A running server of one engine, with a migrated template database."""
+
+    def __init__(self, engine: str, server: EmbeddedServer) -> None:
+        self.engine = engine
+        self.server = server
+        migrate.upgrade(server.url())
+
+    def clone(self) -> str:
+        """The address of a fresh copy of the template."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE metering")
+        return self.server.url(name)
+
+    def empty(self) -> str:
+        """The address of a database in which nothing was ever made."""
+        name = f"test_{next(_numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        return self.server.url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a clone, whoever is connected."""
+        name = url.partition("@/")[2].partition("?")[0]
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside of any test's database."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self.server.url("postgres"))
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """One server for each engine at hand."""
+    started: dict[str, Server] = {}
+    try:
+        for engine in ENGINES:
+            bin_dir = Path(TIMESCALEDB_BIN) if engine == "timescaledb" and TIMESCALEDB_BIN else None
+            # Tests do not outlive a crash of the machine, so nothing waits for its disk; durability has tests of its own.
+            settings = {"fsync": "off", "max_connections": "200"}
+            if engine == "timescaledb":
+                # No background workers: they would hold the template, and what they do the tests call themselves.
+                settings |= {
+                    "shared_preload_libraries": "timescaledb",
+                    "timescaledb.telemetry_level": "off",
+                    "timescaledb.max_background_workers": "0",
+                }
+            server = EmbeddedServer(tmp_path_factory.mktemp(engine), bin_dir, settings)
+            server.start()
+            started[engine] = Server(engine, server)
+        yield started
+    finally:
+        for each in started.values():
+            each.server.stop()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine at hand in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def database_url(servers: dict[str, Server], engine: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    url = servers[engine].clone()
+    yield url
+    servers[engine].drop(url)
+
+
+@pytest.fixture
+def empty_database_url(servers: dict[str, Server], engine: str) -> Iterator[str]:
+    """A database of this test's own in which nothing was ever made."""
+    url = servers[engine].empty()
+    yield url
+    servers[engine].drop(url)
+
+
+class Api:
+    """The service as a client sees it, in this process."""
+
+    def __init__(self, client: TestClient) -> None:
+        self.client = client
+
+    def send(self, events: object, *, key: str = ADMIN_KEY, params: dict[str, str] | None = None) -> Any:
+        """POST events as JSON and return the receipt."""
+        response = self.client.post("/v1/events", json=events, headers=bearer(key), params=params)
+        assert response.status_code in {200, 422}, response.text
+        return response.json()
+
+    def ask(self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = ADMIN_KEY) -> Any:
+        """POST a GraphQL document and return its data; errors fail the test."""
+        answer = self.answer(query, variables, key=key)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def answer(self, query: str, variables: dict[str, Any] | None = None, *, key: str | None = ADMIN_KEY) -> Any:
+        """POST a GraphQL document and return the whole answer."""
+        headers = {} if key is None else bearer(key)
+        response = self.client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+        return response.json()
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header that carries a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+@contextmanager
+def running(database_url: str, limits: Limits = LIMITS, **settings: Any) -> Iterator[Api]:
+    """The service on this database; its refresher looks once at the start and then rests, unless told otherwise."""
+    chosen = {"refresh_seconds": 3_600.0, "log_level": "error", "bootstrap_key": ADMIN_KEY, **settings}
+    app = create_app(Settings(database_url=database_url, **chosen), limits)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield Api(client)
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    """The service on a database of this test's own."""
+    with running(database_url) as started:
+        yield started
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run the command line with a clean environment; METERING_* variables are arguments."""
+
+    def run(*arguments: str, timeout: float = 60, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [metering_program(), *arguments],
+            env=clean_environment(**variables),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def metering_program() -> str:
+    """The installed command line."""
+    import sys
+
+    return str(Path(sys.executable).parent / "metering")
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """This environment without our settings, and with these."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
+    return {**inherited, **variables}
+
+
+def usage_event(number: int = 1, **fields: Any) -> dict[str, Any]:
+    """An event of the contract, with these fields instead of the usual ones."""
+    event = {
+        "id": f"event-{number}",
+        "source": "test",
+        "occurred_at": "2026-03-01T12:00:00Z",
+        "account": "acme",
+        "product": "maps",
+        "unit": "call",
+        "quantity": "1",
+        **fields,
+    }
+    return {name: value for name, value in event.items() if value is not None}
+
+
