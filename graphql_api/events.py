@@ -1,5 +1,6 @@
 """Recorded events: what stands behind a usage figure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -10,6 +11,7 @@ from graphql_api.nodes import Node, node_id
 from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.questions import UsageQuery, question_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
+from metering.errors import InputIssue, InvalidInputError
 from metering.keys import Scope
 from metering.recorded import Place, RecordedEvent, read_events
 
@@ -72,6 +74,10 @@ async def resolve_events(
     context = info.context
     question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
     check_first(first, context.limits, ("first",))
+    if _holds_nul(attributes):
+        raise InvalidInputError(
+            [InputIssue(("attributes",), "A text holds a NUL character; no event has such a value.")]
+        )
     place = decode_cursor(after, _EventPlace, ("after",)) if after else None
     events, has_next = await read_events(
         context.snapshot,
@@ -87,6 +93,14 @@ async def resolve_events(
         nodes=nodes,
         page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
     )
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_nul(item) for pair in value.items() for item in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def _event(event: RecordedEvent) -> Event:

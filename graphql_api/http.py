@@ -9,7 +9,9 @@ from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
+from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import MaxTokensLimiter, QueryDepthLimiter
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
@@ -60,22 +62,31 @@ class GraphQLEndpoint:
             return  # nobody is left to answer
         except errors.MeteringError as error:
             response = problem(error, self._limits)
+            if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                response.headers["Allow"] = "GET, POST"
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         if request.method == "GET" and "query" not in request.query_params:
-            return HTMLResponse(EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'"})
+            return HTMLResponse(EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"})
         asked = await self._read(request)
         key = await self._key(request)
         operations = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
         async with self._service.snapshot() as snapshot:
-            result = await self._schema.execute(
-                asked.query,
-                variable_values=asked.variables,
-                operation_name=asked.operation_name,
-                context_value=Context(key, self._service, snapshot),
-                allowed_operation_types=operations,
-            )
+            try:
+                result = await self._schema.execute(
+                    asked.query,
+                    variable_values=asked.variables,
+                    operation_name=asked.operation_name,
+                    context_value=Context(key, self._service, snapshot),
+                    allowed_operation_types=operations,
+                )
+            except MissingQueryError as error:
+                result = _refused(str(error))
+            except CannotGetOperationTypeError as error:
+                result = _refused(error.as_http_error_reason())
+            except InvalidOperationTypeError as error:
+                raise _not_allowed() from error
         assert isinstance(result, ExecutionResult), "there are no incremental results"
         return _response(result)
 
@@ -93,7 +104,7 @@ class GraphQLEndpoint:
                 operation_name=request.query_params.get("operationName"),
             )
         if request.method != "POST":
-            raise errors.BodyError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use POST, or GET for queries.")
+            raise _not_allowed()
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type != _MEDIA_TYPE:
             message = f"Content-Type {content_type!r:.60} is not understood; send {_MEDIA_TYPE}."
@@ -105,6 +116,15 @@ class GraphQLEndpoint:
                 message = f"The request is larger than {self._limits.graphql_body_bytes_max:,} bytes."
                 raise errors.BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
         return _decode(bytes(body), GraphQLRequest)
+
+
+def _not_allowed() -> errors.BodyError:
+    return errors.BodyError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use POST, or GET for queries.")
+
+
+def _refused(reason: str) -> ExecutionResult:
+    """What holds no operation to execute is answered like any other document that is not valid."""
+    return ExecutionResult(data=None, errors=[GraphQLError(reason)])
 
 
 def _decode(body: bytes, kind: type[Decoded]) -> Decoded:

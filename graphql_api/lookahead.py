@@ -1,6 +1,7 @@
 """What an operation will ask of `usage`, read from its selection: sizes are known before anything is computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -26,21 +27,39 @@ def groups_asked(selections: Sequence[Selection]) -> list[GroupsAsked]:
 
 
 def _groups(field: SelectedField) -> GroupsAsked:
-    order: dict[str, Any] = field.arguments.get("orderBy") or {"field": "QUANTITY", "direction": "DESC"}
-    buckets = [Bucket[below.arguments["bucket"]] for below in _fields(field.selections) if below.name == "series"]
+    order: Mapping[str, Any] = _given(field, "orderBy", {"field": "QUANTITY", "direction": "DESC"})
+    series = [below for below in _fields(field.selections) if below.name == "series"]
     return GroupsAsked(
-        field=order["field"],
-        descending=order["direction"] == "DESC",
-        unit=order.get("unit"),
-        first=field.arguments.get("first", 50),
-        after=field.arguments.get("after"),
-        buckets=tuple(buckets),
+        field=_name(order["field"]),
+        descending=_name(order["direction"]) == "DESC",
+        unit=order.get("unit") or None,
+        first=int(_given(field, "first", 50)),
+        after=_given(field, "after", None) or None,
+        buckets=tuple(Bucket[_name(below.arguments["bucket"])] for below in series),
     )
 
 
+# A literal comes as it is written, a variable as it was sent and understood; one that was not sent comes as None.
+
+
+def _given(field: SelectedField, argument: str, default: object) -> Any:
+    value = field.arguments.get(argument)
+    return default if value is None else value
+
+
+def _name(value: object) -> str:
+    return value.name if isinstance(value, Enum) else str(value)
+
+
 def _fields(selections: Sequence[Selection]) -> Iterator[SelectedField]:
-    """All fields below, whichever fragments they stand in."""
+    """All fields below, whichever fragments they stand in, but for those that are left out of the answer."""
     for selection in selections:
+        if not _is_included(selection.directives):
+            continue
         if isinstance(selection, SelectedField):
             yield selection
         yield from _fields(selection.selections)
+
+
+def _is_included(directives: Mapping[str, Any]) -> bool:
+    return directives.get("skip", {}).get("if") is not True and directives.get("include", {}).get("if") is not False

@@ -7,6 +7,9 @@ import strawberry
 
 from metering.errors import InvalidInputError, TooLargeError
 
+# GraphQL's Int has 32 bits; a millennium of minutes is more.
+_INT_MAX: Final = 2**31 - 1
+
 
 @strawberry.enum
 class ProblemCode(Enum):
@@ -76,7 +79,7 @@ class TooLargeHandler(strawberry.ExceptionHandler[TooLargeError, TooLarge]):
         return TooLarge(
             code=ProblemCode.TOO_LARGE,
             message=str(exception),
-            points=exception.points,
+            points=min(exception.points, _INT_MAX),
             maximum=exception.maximum,
         )
 

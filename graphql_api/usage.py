@@ -319,7 +319,9 @@ class UsageReport:
         path = ("groups", "after")
         place = decode_cursor(asked.after, _GroupPlace, path)
         group_by = tuple(dimension.value for dimension in self.question.group_by)
-        if (place.group_by, place.field, place.descending) != (group_by, asked.field, asked.descending):
+        same_unit = asked.field != "QUANTITY" or asked.unit in {None, place.unit}
+        same_order = (place.field, place.descending) == (asked.field, asked.descending) and same_unit
+        if place.group_by != group_by or len(place.key) != len(group_by) or not same_order:
             raise InvalidInputError([InputIssue(path, "This cursor is of a query with another groupBy or orderBy.")])
         return place
 

@@ -22,6 +22,7 @@ _TRIES_MAX: Final = 40
 _WAIT_SECONDS_MAX: Final = 5.0
 _TIMEOUT_SECONDS: Final = 60.0
 _REJECTIONS_SHOWN_MAX: Final = 20
+_PORT_MAX: Final = 65_535
 _BUSY: Final = frozenset({429, 502, 503, 504})
 
 _RECEIPT: Final = msgspec.json.Decoder(Receipt)
@@ -57,18 +58,26 @@ class Sent(msgspec.Struct):
 
 
 async def send_events(
-    lines: Iterable[NumberedLine], url: str, key: str, on_batch: Callable[[int], None] = lambda _count: None
+    lines: Iterable[NumberedLine],
+    url: str,
+    key: str,
+    on_batch: Callable[[int], None] = lambda _count: None,
+    on_wait: Callable[[str], None] = lambda _reason: None,
 ) -> Sent:
-    """Send every line to `url` (the service's base address) and add up the receipts; `on_batch` hears of each batch's size.
+    """Send every line to `url` (the service's base address) and add up the receipts.
 
+    `on_batch` hears of each batch's size, `on_wait` of the reason when a batch has to be sent again.
     Raises SendError when the service refuses a whole request, or stays away.
     """
+    _check(url, key)
     sent = Sent()
     batches = _batches(iter(lines))
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT_SECONDS) as client:
         # The workers share one iterator: each takes the next batch when its last one is answered.
-        workers = [asyncio.create_task(_work(client, batches, sent, on_batch)) for _ in range(_BATCHES_AT_ONCE)]
+        workers = [
+            asyncio.create_task(_work(client, batches, sent, on_batch, on_wait)) for _ in range(_BATCHES_AT_ONCE)
+        ]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -77,11 +86,27 @@ async def send_events(
     return sent
 
 
+def _check(url: str, key: str) -> None:
+    """Raise SendError for what no number of tries would send."""
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise SendError(f"{url!r} is not the address of a service: {error}.") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host or (parsed.port or 0) > _PORT_MAX:
+        raise SendError(f"{url!r} is not the address of a service, such as http://127.0.0.1:8000.")
+    if not key.isascii() or not key.isprintable():
+        raise SendError("The key has characters that no key has; was more than the key copied?")
+
+
 async def _work(
-    client: httpx2.AsyncClient, batches: Iterator[list[NumberedLine]], sent: Sent, on_batch: Callable[[int], None]
+    client: httpx2.AsyncClient,
+    batches: Iterator[list[NumberedLine]],
+    sent: Sent,
+    on_batch: Callable[[int], None],
+    on_wait: Callable[[str], None],
 ) -> None:
     for batch in batches:
-        receipt = await _send(client, b"\n".join(line for _, line in batch))
+        receipt = await _send(client, b"\n".join(line for _, line in batch), on_wait)
         sent.accepted += receipt.accepted
         sent.duplicates += receipt.duplicates
         sent.rejected += len(receipt.rejected)
@@ -93,7 +118,7 @@ async def _work(
         on_batch(len(batch))
 
 
-async def _send(client: httpx2.AsyncClient, body: bytes) -> Receipt:
+async def _send(client: httpx2.AsyncClient, body: bytes, on_wait: Callable[[str], None]) -> Receipt:
     reason = ""
     for attempt in range(_TRIES_MAX):
         try:
@@ -106,6 +131,8 @@ async def _send(client: httpx2.AsyncClient, body: bytes) -> Receipt:
             reason = f"{response.status_code} {response.text[:500]}"
             if response.status_code not in _BUSY:
                 raise SendError(f"The service refused the request: {reason}")
+        if attempt == 0:
+            on_wait(reason)
         await asyncio.sleep(_wait_seconds(attempt))
     raise SendError(
         f"The service at {client.base_url} did not take the events in {_TRIES_MAX} tries. The last answer: {reason}"

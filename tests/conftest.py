@@ -209,5 +209,3 @@ def usage_event(number: int = 1, **fields: Any) -> dict[str, Any]:
         **fields,
     }
     return {name: value for name, value in event.items() if value is not None}
-
-

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from metering.errors import ConfigurationError, MeteringError
+from metering.errors import ConfigurationError, InvalidInputError, MeteringError
 
 OUT: Final = Console(soft_wrap=True, highlight=False)
 ERR: Final = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -22,7 +22,13 @@ ERR: Final = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def complain(error: MeteringError) -> None:
     """Say what is wrong, each fault on a line of its own."""
-    faults = error.faults if isinstance(error, ConfigurationError) else (str(error),)
+    match error:
+        case ConfigurationError():
+            faults = error.faults
+        case InvalidInputError():
+            faults = tuple(f"{'.'.join(issue.path)}: {issue.message}" for issue in error.issues)
+        case _:
+            faults = (str(error),)
     for fault in faults:
         ERR.print(Text(f"metering: {fault}"))
 

@@ -38,7 +38,7 @@ def demo(*, host: str | None = None, port: int | None = None, data_dir: Path | N
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if settings.bootstrap_key is None:
         settings = msgspec.structs.replace(settings, bootstrap_key=_kept_key(settings.data_dir))
-    if "METERING_LOG_LEVEL" not in os.environ:
+    if settings.log_level == "info":  # a line for each request would hide the progress bar
         settings = msgspec.structs.replace(settings, log_level="warning")
     run_service(settings, _load_and_show)
 

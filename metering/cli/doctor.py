@@ -68,13 +68,15 @@ def _server_check(facts: ServerFacts, *, embedded: bool) -> Check:
 
 
 def _engine_check(facts: ServerFacts) -> Check:
-    available = "timescaledb" if facts.timescaledb_available else "postgres"
-    if facts.migrated_as is not None and facts.migrated_as != available:
-        detail = f"{facts.migrated_as}, as the database was migrated; the server could do {available}"
-        return Check("engine", Status.WARN, detail, 0)
-    if facts.timescaledb_license == "apache":
-        detail = (
-            "postgres: TimescaleDB's Apache edition has no continuous aggregates, so it is used as a plain PostgreSQL"
-        )
-        return Check("engine", Status.PASS, detail, 0)
-    return Check("engine", Status.PASS, available, 0)
+    engine = facts.migrated_as or "not chosen yet"
+    if not facts.timescaledb_loaded:
+        return Check("engine", Status.PASS, f"{engine}; the server has no TimescaleDB", 0)
+    if facts.migrated_as == "timescaledb":
+        return Check("engine", Status.PASS, f"{engine}; TimescaleDB's edition is {facts.timescaledb_license}", 0)
+    if facts.migrated_as is None:
+        return Check("engine", Status.PASS, f"{engine}; `metering migrate` will look at the server's TimescaleDB", 0)
+    detail = (
+        f"{engine}, as the database was first migrated; the server has TimescaleDB, of which the Community edition would "
+        "be used in a new database (the Apache edition has no continuous aggregates)"
+    )
+    return Check("engine", Status.WARN, detail, 0)

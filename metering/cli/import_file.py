@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Final, Literal, cast
@@ -22,6 +23,7 @@ _ATTRIBUTE: Final = "attributes."
 _ENCODER: Final = msgspec.json.Encoder()
 
 Format = Literal["ndjson", "csv"]
+_FORMATS: Final[dict[str, Format]] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 
 
 def import_file(
@@ -49,11 +51,7 @@ def import_file(
     format
         What the file holds, where its name does not say.
     """
-    chosen = format or _format_of(file)
-    try:
-        raw = file.open("rb")
-    except OSError as error:
-        raise InvalidInputError([InputIssue((str(file),), f"cannot be read: {error.strerror}")]) from error
+    raw, chosen = _opened(file, format)
     with raw, progress_bar(counts=False) as bar:
         task = bar.add_task(file.name, total=file.stat().st_size, events_per_step=0)
         events = 0
@@ -64,33 +62,58 @@ def import_file(
             position = raw.tell()
             bar.update(task, completed=position, events_per_step=events / max(position, 1))
 
-        sent = asyncio.run(send_events(_lines(raw, chosen), url, key, on_batch))
+        def on_wait(reason: str) -> None:
+            ERR.print(f"The service does not take events now, trying again: {reason}", markup=False)
+
+        sent = asyncio.run(send_events(_lines(raw, chosen), url, key, on_batch, on_wait))
         bar.update(task, completed=file.stat().st_size)
     _report(sent)
 
 
-def _format_of(file: Path) -> Format:
-    suffix = Path(file.name.removesuffix(".gz")).suffix
-    formats: dict[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
-    if suffix not in formats:
-        raise InvalidInputError([InputIssue((str(file),), "is not .ndjson, .jsonl or .csv; say --format.")])
-    return formats[suffix]
+def _opened(file: Path, format: Format | None) -> tuple[IO[bytes], Format]:
+    """The file, and what it holds. Raises InvalidInputError, with every fault."""
+    chosen = format or _FORMATS.get(Path(file.name.removesuffix(".gz")).suffix)
+    issues = [] if chosen else [InputIssue((str(file),), "is not .ndjson, .jsonl or .csv; say --format.")]
+    try:
+        raw = file.open("rb")
+    except OSError as error:
+        issues.append(InputIssue((str(file),), f"cannot be read: {error.strerror}."))
+        raise InvalidInputError(issues) from error
+    if chosen is None:
+        raw.close()
+        raise InvalidInputError(issues)
+    return raw, chosen
 
 
 def _lines(raw: IO[bytes], chosen: Format) -> Iterator[NumberedLine]:
     zipped = raw.read(2) == _GZIP_MAGIC
     raw.seek(0)
     plain = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if zipped else raw
-    if chosen == "csv":
-        yield from _csv_lines(io.TextIOWrapper(plain, encoding="utf-8-sig", newline=""))
-        return
+    lines = _csv_lines(plain) if chosen == "csv" else _ndjson_lines(plain)
+    number = 0
+    try:
+        for number, line in lines:
+            yield number, line
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        issue = InputIssue((raw.name,), f"cannot be read after line {number}: {error}.")
+        raise InvalidInputError([issue]) from error
+
+
+def _ndjson_lines(plain: IO[bytes]) -> Iterator[NumberedLine]:
     for number, line in enumerate(plain, start=1):
         if line.strip():
             yield number, line.rstrip(b"\r\n")
 
 
-def _csv_lines(text: IO[str]) -> Iterator[NumberedLine]:
-    reader = csv.DictReader(text, restkey="", strict=True)
+def _csv_lines(plain: IO[bytes]) -> Iterator[NumberedLine]:
+    text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
+    try:
+        yield from _csv_rows(csv.DictReader(text, restkey="", strict=True))
+    finally:
+        text.detach()  # else it closes the file as it goes, and the progress bar still asks that for its position
+
+
+def _csv_rows(reader: "csv.DictReader[str]") -> Iterator[NumberedLine]:
     known = UsageEvent.__struct_fields__
     unknown = [name for name in reader.fieldnames or () if name not in known and not name.startswith(_ATTRIBUTE)]
     if unknown:

@@ -1,17 +1,21 @@
 """What commands share to run: the database that the settings mean, and the service itself."""
 
+import multiprocessing
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import httpx2
 import msgspec
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 
 from metering.config import Settings, environment_of
@@ -39,8 +43,9 @@ def with_database(settings: Settings) -> Iterator[Settings]:
         yield settings
         return
     server = EmbeddedServer(settings.data_dir)
-    server.start()
     try:
+        # Inside: we may be told to stop while it starts.
+        server.start()
         yield msgspec.structs.replace(settings, database_url=server.url())
     finally:
         server.stop()
@@ -53,7 +58,7 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
         migrate.upgrade(_url(running))
         os.environ.update(environment_of(running))
         config = uvicorn.Config(
-            APP_FACTORY,
+            _make_app,
             factory=True,
             workers=running.workers,
             log_level="error",
@@ -61,23 +66,40 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
             lifespan="on",
             timeout_graceful_shutdown=LIMITS.shutdown_seconds_max // 2,
         )
-        server = uvicorn.Server(config)
         address = f"http://{_shown_host(running.host)}:{listener.getsockname()[1]}"
         stopped = threading.Event()
         threading.Thread(target=_announce, args=(running, address, on_ready, stopped), daemon=True).start()
         try:
-            _serve(config, server, listener)
+            started = _serve(config, listener)
         finally:
             stopped.set()
-        if running.workers == 1 and not server.started:
+        if not started:
             raise StartError("The service stopped before it was ready; the log above says why.")
 
 
-def _serve(config: uvicorn.Config, server: uvicorn.Server, listener: socket.socket) -> None:
+def _serve(config: uvicorn.Config, listener: socket.socket) -> bool:
+    """Serve until told to stop. False when it could not start."""
     if config.workers == 1:
+        server = uvicorn.Server(config)
         server.run(sockets=[listener])
-    else:
-        Multiprocess(config, sockets=[listener]).run()
+        return server.started
+    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor.run()
+    return all(worker.exitcode != STARTUP_FAILURE for worker in supervisor.processes)
+
+
+def _make_app() -> Any:
+    """The application, in the process that serves it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+    return import_from_string(APP_FACTORY)()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """End this worker when the process that started it has ended: one that was killed leaves nobody on its port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -90,7 +112,10 @@ def _announce(
 ) -> None:
     while not stopped.wait(_READY_POLL_SECONDS):
         try:
-            if httpx2.get(f"{address}/readyz", timeout=_READY_REQUEST_SECONDS).status_code == httpx2.codes.OK:
+            if (
+                httpx2.get(f"{address}/readyz", timeout=_READY_REQUEST_SECONDS, trust_env=False).status_code
+                == httpx2.codes.OK
+            ):
                 break
         except httpx2.TransportError:
             continue

@@ -44,8 +44,8 @@ _FIELDS: Final = frozenset(
 # An event in its place, or the reason why it is none.
 Decoded = Sequence[UsageEvent | Rejection]
 
-# What the typed decoders raise. InvalidOperation: a number's exponent is beyond those that a decimal can have.
-_REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidOperation)
+# What a decoder raises for what it does not take.
+_REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE: Final = " \t\n\r"
 
 
@@ -220,7 +220,7 @@ def _quantity_fault(value: str | int | Decimal) -> Fault | None:
         return None
     # Every JSON number is a number; what became infinite has an exponent past all limits.
     if not isinstance(value, str) or _EXPONENT_FORM.fullmatch(value):
-        message = "The exponent of `quantity` is too large to be kept; it is refused rather than rounded."
+        message = "The exponent of `quantity` is beyond what can be kept; it is refused rather than rounded."
         return Code.QUANTITY_OUT_OF_RANGE, "quantity", message
     return Code.QUANTITY_NOT_A_NUMBER, "quantity", f"{value!r:.60} is not a finite decimal number."
 

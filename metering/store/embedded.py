@@ -15,6 +15,7 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -31,6 +32,9 @@ _SUPERUSER: Final = "postgres"
 _START_SECONDS_MAX: Final = 60
 _STOP_SECONDS_MAX: Final = 60
 _POLL_SECONDS: Final = 0.02
+_RELAUNCH_SECONDS: Final = 0.2
+# A server that was killed leaves processes behind that end in a moment. PostgreSQL does not start beside them, and says:
+_LEFT_OVER: Final = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 # A Unix socket's path has at most 107 bytes; PostgreSQL adds its own file name to the directory's.
 _SOCKET_DIRECTORY_BYTES_MAX: Final = 80
 
@@ -143,11 +147,7 @@ class EmbeddedServer:
             )
 
     def _launch(self) -> None:
-        socket_dir = self._socket_dir()
-        socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(socket_dir, _nobody().pw_uid, _nobody().pw_gid)
-        settings = {**self._settings, "unix_socket_directories": str(socket_dir)}
+        settings = {**self._settings, "unix_socket_directories": str(self._make_socket_dir())}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self._home / "log").open("ab") as log:
             self._launched = subprocess.Popen(
@@ -161,16 +161,21 @@ class EmbeddedServer:
             )
 
     def _await_ready(self) -> None:
+        host = str(self._socket_dir())
         deadline = time.monotonic() + _START_SECONDS_MAX
         while time.monotonic() < deadline:
             if (
                 self._status() == "ready"
-                and self._run("pg_isready", "-h", str(self._socket_dir()), "-q").returncode == 0
+                and self._run("pg_isready", "-h", host, "-U", _SUPERUSER, "-d", "postgres", "-q").returncode == 0
             ):
                 self._make_database()
                 return
             if self._launched is not None and self._launched.poll() is not None:
-                raise EmbeddedServerError(f"PostgreSQL stopped while starting:\n{self._log_tail()}")
+                said = self._log_tail()
+                if not any(reason in said for reason in _LEFT_OVER):
+                    raise EmbeddedServerError(f"PostgreSQL stopped while starting:\n{said}")
+                time.sleep(_RELAUNCH_SECONDS)
+                self._launch()
             time.sleep(_POLL_SECONDS)
         raise EmbeddedServerError(f"PostgreSQL was not ready within {_START_SECONDS_MAX} s:\n{self._log_tail()}")
 
@@ -200,6 +205,23 @@ class EmbeddedServer:
         if self._launched is not None:
             self._launched.wait(_STOP_SECONDS_MAX)
             self._launched = None
+        with suppress(OSError):
+            self._socket_dir().rmdir()
+
+    def _make_socket_dir(self) -> Path:
+        """Make it, for nobody but us: whoever reaches the socket is let in."""
+        directory = self._socket_dir()
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700, parents=True)
+        is_root = os.geteuid() == 0
+        found = directory.lstat()
+        # Where files are temporary, another user may have made it before us.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), _nobody().pw_uid if is_root else -1}:
+            raise EmbeddedServerError(f"{directory} is not ours, and PostgreSQL needs it for its socket: remove it.")
+        directory.chmod(0o700)
+        if is_root:
+            os.chown(directory, _nobody().pw_uid, _nobody().pw_gid)
+        return directory
 
     def _socket_dir(self) -> Path:
         inside = self._home / "socket"

@@ -16,15 +16,16 @@ class Engine(Enum):
     TIMESCALEDB = "timescaledb"
 
 
-# TimescaleDB is the engine where its Community edition is there: continuous aggregates exist only in it. The Apache
-# edition, which many hosts carry, is used as the plain PostgreSQL that it is.
-TIMESCALEDB_AVAILABLE = """
+# Whether the server has TimescaleDB, loaded at its start. The loader defines the setting, and any role may read it.
+TIMESCALEDB_LOADED = """
 SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')
-   AND current_setting('shared_preload_libraries', true) LIKE '%timescaledb%'
-   AND coalesce(current_setting('timescaledb.license', true), 'timescale') = 'timescale'
+   AND current_setting('timescaledb.disable_load', true) IS NOT NULL
 """
 
-TIMESCALEDB_IN_USE = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')"
+# 'timescale' is the Community edition, which alone has continuous aggregates; 'apache', which many hosts carry, is used
+# as the plain PostgreSQL that it is. Known only where the extension has been created: NULL elsewhere.
+TIMESCALEDB_LICENSE = "SELECT current_setting('timescaledb.license', true)"
+COMMUNITY = "timescale"
 
 # What this database was migrated as: the first migration decided, and everything since follows it.
 MIGRATED_AS = """

@@ -4,7 +4,7 @@ import asyncpg
 import msgspec
 
 from metering.limits import LIMITS
-from metering.store.engine import MIGRATED_AS, TIMESCALEDB_AVAILABLE
+from metering.store.engine import MIGRATED_AS, TIMESCALEDB_LICENSE, TIMESCALEDB_LOADED
 from metering.store.faults import translated
 
 
@@ -13,7 +13,8 @@ class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     version_major: int
-    timescaledb_available: bool
+    timescaledb_loaded: bool
+    # Known only where the extension has been created.
     timescaledb_license: str | None
     # The engine that the database was migrated as; None when it never was.
     migrated_as: str | None
@@ -29,8 +30,8 @@ async def inspect_server(database_url: str) -> ServerFacts:
             return ServerFacts(
                 version=version,
                 version_major=connection.get_server_version().major,
-                timescaledb_available=await connection.fetchval(TIMESCALEDB_AVAILABLE),
-                timescaledb_license=await connection.fetchval("SELECT current_setting('timescaledb.license', true)"),
+                timescaledb_loaded=await connection.fetchval(TIMESCALEDB_LOADED),
+                timescaledb_license=await connection.fetchval(TIMESCALEDB_LICENSE),
                 migrated_as=await connection.fetchval(MIGRATED_AS) if migrated else None,
             )
         finally:

@@ -51,6 +51,13 @@ event: Final = sa.Table(
     sa.Column("attributes", postgresql.JSONB),
     sa.Column("voided", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.PrimaryKeyConstraint("account", "occurred_at", "key"),
+    # For the tail over all accounts: events arrive about in order of time, so the smallest of indexes will do.
+    sa.Index(
+        None,
+        "occurred_at",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": "32", "autosummarize": "on"},
+    ),
 )
 
 # Who was named when: the unique key that decides, alone, whether an event is new. See docs/adr/0003.
@@ -82,6 +89,7 @@ rollup_horizon: Final = sa.Table(
     sa.Column("published_at", INSTANT, nullable=False),
     sa.Column("complete_at", INSTANT, nullable=False),
     sa.CheckConstraint("complete_at <= published_at", name="order"),
+    sa.Index("rollup_horizon_one_row_idx", sa.text("(true)"), unique=True),
 )
 
 api_key: Final = sa.Table(

@@ -106,7 +106,9 @@ def distinct_statement(parts: PartsShape, keys: tuple[str, ...], dimension: str,
     wanted = _wanted(keys)
     count = sa.func.count(part.c[dimension].distinct()).label("count")
     if remainder:
-        outside = ~sa.exists(sa.select(1).select_from(wanted).where(_same_key(part, wanted, keys)))
+        # Without keys there is one group; that a remainder is asked for says that it is not on the page.
+        on_page = sa.exists(sa.select(1).select_from(wanted).where(_same_key(part, wanted, keys)))
+        outside = ~on_page if keys else sa.true()
         zero = _ZERO.label("position")
         return compiled(sa.select(zero, part.c.unit, count).where(outside).group_by(part.c.unit))
     columns = (wanted.c.position, part.c.unit)
@@ -205,6 +207,8 @@ def _passed(valued: sa.CTE, keys: Sequence[str], order: str, *, descending: bool
         column, cursor_key = valued.c[f"key_{name}"], sa.bindparam(f"after_{name}", type_=TEXT)
         left += [column.is_(None), sa.func.coalesce(column, _EMPTY)]
         right += [cursor_key.is_(None), sa.func.coalesce(cursor_key, _EMPTY)]
+    if not left:  # in order by a key of nothing there is one group, and the cursor stands at it
+        return _ONE
     before, after = (left, right) if not (descending and order == "KEY") else (right, left)
     return sa.case((sa.tuple_(*before) <= sa.tuple_(*after), _ONE), else_=_ZERO)
 

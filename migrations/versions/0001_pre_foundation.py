@@ -9,7 +9,8 @@ aggregates on TimescaleDB, range partitions and plain tables elsewhere, with the
 import sqlalchemy as sa
 from alembic import op
 
-from metering.store.engine import TIMESCALEDB_AVAILABLE
+from metering.errors import SchemaError
+from metering.store.engine import COMMUNITY, TIMESCALEDB_LICENSE, TIMESCALEDB_LOADED
 
 revision = "0001"
 down_revision = None
@@ -100,10 +101,7 @@ FIGURES = "quantity numeric NOT NULL, events bigint NOT NULL, minimum numeric NO
 
 def upgrade() -> None:
     """Make everything."""
-    connection = op.get_bind()
-    timescaledb = connection.scalar(sa.text(TIMESCALEDB_AVAILABLE))
-    if timescaledb:
-        op.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+    timescaledb = _make_extension(op.get_bind())
     for statements in (
         EVENT + (";" if timescaledb else " PARTITION BY RANGE (occurred_at);"),
         EVENT_IDENTITY + (";" if timescaledb else " PARTITION BY RANGE (day);"),
@@ -113,15 +111,44 @@ def upgrade() -> None:
             if statement.strip():
                 op.execute(statement)
     if timescaledb:
+        _make_hypertables()
+    op.execute(
+        "CREATE INDEX event_occurred_at_idx ON event USING brin (occurred_at) "
+        "WITH (pages_per_range = 32, autosummarize = on)"
+    )
+    if timescaledb:
         _make_continuous_aggregates()
     else:
         _make_rollup_tables()
 
 
-def _make_continuous_aggregates() -> None:
+def _make_extension(connection: sa.Connection) -> bool:
+    """Create the TimescaleDB extension where the server has its Community edition, and say whether it has."""
+    if not connection.scalar(sa.text(TIMESCALEDB_LOADED)):
+        return False
+    savepoint = connection.begin_nested()
+    try:
+        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+    except sa.exc.ProgrammingError as error:
+        # A database on a TimescaleDB server is never plain by accident.
+        raise SchemaError(
+            f"This server has TimescaleDB, but this role may not use it ({error.orig}). "
+            "Have an administrator run CREATE EXTENSION timescaledb in this database, then migrate again."
+        ) from error
+    if connection.scalar(sa.text(TIMESCALEDB_LICENSE)) == COMMUNITY:
+        savepoint.commit()
+        return True
+    savepoint.rollback()
+    return False
+
+
+def _make_hypertables() -> None:
     week = "INTERVAL '7 days'"
     op.execute(f"SELECT create_hypertable('event', by_range('occurred_at', {week}), create_default_indexes => false)")
     op.execute(f"SELECT create_hypertable('event_identity', by_range('day', {week}), create_default_indexes => false)")
+
+
+def _make_continuous_aggregates() -> None:
     op.execute(
         _continuous_aggregate(
             "usage_hour",

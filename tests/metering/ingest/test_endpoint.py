@@ -27,7 +27,7 @@ def test_an_event_is_accepted_and_in_the_next_answer(api: Api) -> None:
     """An acknowledged event is in the very next answer, to its last digit."""
     receipt = api.send(usage_event(quantity="12.345678901234567891"))
 
-    assert {"accepted": 1, "duplicates": 0, "rejected": []} == receipt
+    assert receipt == {"accepted": 1, "duplicates": 0, "rejected": []}
     expected = [
         {
             "unit": "call",
@@ -45,9 +45,9 @@ def test_the_same_event_is_a_duplicate_however_often_it_is_sent(api: Api) -> Non
     first = api.send([usage_event(1), usage_event(2)])
     again = api.send([usage_event(1), usage_event(2), usage_event(2), usage_event(3)])
 
-    assert (2, 0) == (first["accepted"], first["duplicates"])
-    assert (1, 3) == (again["accepted"], again["duplicates"])
-    assert "3" == totals(api)[0]["quantity"]
+    assert (first["accepted"], first["duplicates"]) == (2, 0)
+    assert (again["accepted"], again["duplicates"]) == (1, 3)
+    assert totals(api)[0]["quantity"] == "3"
 
 
 def test_a_restamped_retry_counts_once_across_midnight(api: Api) -> None:
@@ -56,9 +56,9 @@ def test_a_restamped_retry_counts_once_across_midnight(api: Api) -> None:
     same_day = api.send(usage_event(1, occurred_at="2026-03-01T20:00:00Z"))
     next_day = api.send(usage_event(1, occurred_at="2026-03-02T00:00:10Z"))
 
-    assert (0, 1) == (same_day["accepted"], same_day["duplicates"])
-    assert (0, 1) == (next_day["accepted"], next_day["duplicates"])
-    assert "1" == totals(api)[0]["events"]
+    assert (same_day["accepted"], same_day["duplicates"]) == (0, 1)
+    assert (next_day["accepted"], next_day["duplicates"]) == (0, 1)
+    assert totals(api)[0]["events"] == "1"
 
 
 def test_the_same_name_on_another_day_is_another_event(api: Api) -> None:
@@ -66,8 +66,8 @@ def test_the_same_name_on_another_day_is_another_event(api: Api) -> None:
     api.send(usage_event(1))
     later = api.send(usage_event(1, occurred_at="2026-03-08T12:00:00Z"))
 
-    assert 1 == later["accepted"]
-    assert "2" == totals(api)[0]["events"]
+    assert later["accepted"] == 1
+    assert totals(api)[0]["events"] == "2"
 
 
 def test_the_same_name_with_other_content_is_a_conflict(api: Api) -> None:
@@ -75,9 +75,9 @@ def test_the_same_name_with_other_content_is_a_conflict(api: Api) -> None:
     api.send(usage_event(1, quantity="5"))
     receipt = api.send([usage_event(1, quantity="6"), usage_event(2)])
 
-    assert 1 == receipt["accepted"]
-    assert [(0, "event-1", "identity_conflict")] == [(r["index"], r["id"], r["code"]) for r in receipt["rejected"]]
-    assert "6" == totals(api)[0]["quantity"]  # 5 + 1
+    assert receipt["accepted"] == 1
+    assert [(r["index"], r["id"], r["code"]) for r in receipt["rejected"]] == [(0, "event-1", "identity_conflict")]
+    assert totals(api)[0]["quantity"] == "6"  # 5 + 1
 
 
 def test_one_bad_event_never_costs_the_others(api: Api) -> None:
@@ -100,25 +100,31 @@ def test_one_bad_event_never_costs_the_others(api: Api) -> None:
         (4, "unknown_field", "colour"),
         (5, "malformed", None),
     ]
-    assert 2 == receipt["accepted"]
+    assert receipt["accepted"] == 2
     assert expected == [(r["index"], r["code"], r.get("path")) for r in receipt["rejected"]]
 
 
 def test_atomic_is_all_or_nothing(api: Api) -> None:
     """With ?atomic=true one refused event leaves nothing behind, also when the refusal is a conflict."""
     bad = api.client.post(
-        "/v1/events", json=[usage_event(1), usage_event(2, unit=None)], headers=bearer(ADMIN_KEY), params={"atomic": "true"}
+        "/v1/events",
+        json=[usage_event(1), usage_event(2, unit=None)],
+        headers=bearer(ADMIN_KEY),
+        params={"atomic": "true"},
     )
     api.send(usage_event(3))
     conflict = api.client.post(
-        "/v1/events", json=[usage_event(1), usage_event(3, quantity="9")], headers=bearer(ADMIN_KEY), params={"atomic": "true"}
+        "/v1/events",
+        json=[usage_event(1), usage_event(3, quantity="9")],
+        headers=bearer(ADMIN_KEY),
+        params={"atomic": "true"},
     )
     good = api.send([usage_event(1), usage_event(3)], params={"atomic": "true"})
 
-    assert (422, 0) == (bad.status_code, bad.json()["accepted"])
-    assert (422, 0) == (conflict.status_code, conflict.json()["accepted"])
-    assert (1, 1) == (good["accepted"], good["duplicates"])
-    assert "2" == totals(api)[0]["events"]
+    assert (bad.status_code, bad.json()["accepted"]) == (422, 0)
+    assert (conflict.status_code, conflict.json()["accepted"]) == (422, 0)
+    assert (good["accepted"], good["duplicates"]) == (1, 1)
+    assert totals(api)[0]["events"] == "2"
 
 
 def test_ndjson_is_taken_line_by_line(api: Api) -> None:
@@ -127,8 +133,8 @@ def test_ndjson_is_taken_line_by_line(api: Api) -> None:
     headers = {**bearer(ADMIN_KEY), "Content-Type": "application/x-ndjson"}
     receipt = api.client.post("/v1/events", content=b"\n".join(lines), headers=headers).json()
 
-    assert 2 == receipt["accepted"]
-    assert [(1, "malformed")] == [(r["index"], r["code"]) for r in receipt["rejected"]]
+    assert receipt["accepted"] == 2
+    assert [(r["index"], r["code"]) for r in receipt["rejected"]] == [(1, "malformed")]
 
 
 @pytest.mark.parametrize(
@@ -162,20 +168,22 @@ def test_other_methods_and_parameters_are_refused(api: Api) -> None:
     wrong = api.client.post("/v1/events", json=[], headers=bearer(ADMIN_KEY), params={"atomc": "true"})
     invalid = api.client.post("/v1/events", json=[], headers=bearer(ADMIN_KEY), params={"atomic": "yes"})
 
-    assert (405, "POST") == (get.status_code, get.headers["allow"])
-    assert (400, "parameter_unknown") == (wrong.status_code, wrong.json()["code"])
-    assert (400, "parameter_invalid") == (invalid.status_code, invalid.json()["code"])
+    assert (get.status_code, get.headers["allow"]) == (405, "POST")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "parameter_unknown")
+    assert (invalid.status_code, invalid.json()["code"]) == (400, "parameter_invalid")
 
 
 def test_limits_of_a_request_are_enforced(database_url: str) -> None:
     """A body over the limit of bytes or events is answered 413, and nothing of it is recorded."""
     with running(database_url, Limits(body_bytes_max=2_000, body_events_max=3)) as api:
         many = api.client.post("/v1/events", json=[usage_event(n) for n in range(4)], headers=bearer(ADMIN_KEY))
-        large = api.client.post("/v1/events", json=usage_event(1, attributes={"a": "x" * 3_000}), headers=bearer(ADMIN_KEY))
+        large = api.client.post(
+            "/v1/events", json=usage_event(1, attributes={"a": "x" * 3_000}), headers=bearer(ADMIN_KEY)
+        )
 
-        assert (413, "too_many_events") == (many.status_code, many.json()["code"])
-        assert (413, "body_too_large") == (large.status_code, large.json()["code"])
-        assert [] == totals(api)
+        assert (many.status_code, many.json()["code"]) == (413, "too_many_events")
+        assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
+        assert totals(api) == []
 
 
 def test_a_full_queue_is_an_answer(database_url: str) -> None:
@@ -183,6 +191,7 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
     import asyncio
     from datetime import UTC, datetime, timedelta
 
+    from metering.config import Settings
     from metering.errors import WriterFullError
     from metering.ingest.admit import Admission, admit
     from metering.ingest.batch import Writer
@@ -191,7 +200,6 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
     from metering.ingest.write import Submission
     from metering.store.event_log import EventLog
     from metering.store.pool import Database
-    from metering.config import Settings
 
     limits = Limits(queue_events_max=2)
 
@@ -218,9 +226,9 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
 
     accepted, error = asyncio.run(scenario())
 
-    assert 2 == accepted
+    assert accepted == 2
     response = problem(error, limits)
-    assert (503, "1") == (response.status_code, response.headers["retry-after"])
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
 
 def test_a_key_bound_to_accounts_writes_and_reads_only_theirs(api: Api, database_url: str) -> None:
@@ -242,7 +250,7 @@ def test_a_key_bound_to_accounts_writes_and_reads_only_theirs(api: Api, database
     receipt = api.send([usage_event(1), usage_event(2, account="other")], key=key)
     api.send(usage_event(3, account="other"))
 
-    assert [(1, "account_forbidden")] == [(r["index"], r["code"]) for r in receipt["rejected"]]
+    assert [(r["index"], r["code"]) for r in receipt["rejected"]] == [(1, "account_forbidden")]
     everything = 'usage(query: { period: { from: "2026-01-01T00:00:00Z", to: "2027-01-01T00:00:00Z" } })'
     answer = api.ask(f"{{ {everything} {{ ... on UsageReport {{ totals {{ events }} }} }} }}", key=key)
-    assert [{"events": "1"}] == answer["usage"]["totals"]
+    assert answer["usage"]["totals"] == [{"events": "1"}]

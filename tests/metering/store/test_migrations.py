@@ -1,0 +1,150 @@
+"""The schema: made by migrations, described by tables.py, the same on every engine, there and back again."""
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import alembic.autogenerate
+import alembic.migration
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from metering.errors import SchemaError
+from metering.store import migrate
+from metering.store.queries import all_statements
+from metering.store.tables import METADATA, ROLLUP_TABLES
+from tests.conftest import Server
+
+
+def fetch(url: str, statement: str, *arguments: object) -> list[Any]:
+    """The rows of a statement."""
+
+    async def run() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
+            rows: list[Any] = await connection.fetch(statement, *arguments)
+            return rows
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def test_tables_are_what_the_migrations_make(database_url: str) -> None:
+    """tables.py and the sum of the migrations describe the same tables, columns, types and constraints."""
+    ours = set(METADATA.tables)
+
+    def compare(connection: sa.Connection) -> list[Any]:
+        context = alembic.migration.MigrationContext.configure(
+            connection,
+            opts={
+                "compare_type": True,
+                "include_name": lambda name, kind, _parents: kind != "table" or name in ours,
+            },
+        )
+        return list(alembic.autogenerate.compare_metadata(context, METADATA))
+
+    async def run() -> list[Any]:
+        engine = create_async_engine(make_url(database_url).set(drivername="postgresql+asyncpg"))
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(compare)
+        finally:
+            await engine.dispose()
+
+    assert asyncio.run(run()) == []
+
+
+def test_rollups_have_the_same_columns_on_every_engine(database_url: str) -> None:
+    """Every rollup has the names and types that queries expect, whether it is a table or a continuous aggregate."""
+    for name, table in ROLLUP_TABLES.items():
+        rows = fetch(
+            database_url,
+            "SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute "
+            "WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            name,
+        )
+        expected = [
+            (column.name, str(column.type.compile(dialect=sa.dialects.postgresql.dialect()))) for column in table.c
+        ]
+        words = {
+            "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
+            'TEXT COLLATE "C"': "text",
+            "NUMERIC": "numeric",
+        }
+
+        assert [(column, words.get(kind, kind.lower())) for column, kind in expected] == [tuple(row) for row in rows]
+
+
+def test_every_text_is_collated_by_bytes(database_url: str) -> None:
+    """No text column depends on the machine's collation: keys compare the same everywhere, and indexes survive upgrades."""
+    rows = fetch(
+        database_url,
+        "SELECT attrelid::regclass::text AS of, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+        "WHERE relnamespace = 'public'::regnamespace AND relname <> 'alembic_version' AND atttypid = 'text'::regtype "
+        "AND attnum > 0 AND attcollation <> '\"C\"'::regcollation AND relkind IN ('r', 'p', 'v')",
+    )
+
+    assert [tuple(row) for row in rows] == []
+
+
+def test_down_and_up_again(empty_database_url: str) -> None:
+    """Migrating up, down to nothing and up again works, and leaves nothing of ours in between."""
+    assert migrate.head() == migrate.upgrade(empty_database_url)
+    migrate.downgrade(empty_database_url, "base")
+    left = fetch(
+        empty_database_url,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'S')",
+    )
+
+    assert [row["relname"] for row in left] == ["alembic_version"]
+    assert migrate.head() == migrate.upgrade(empty_database_url)
+
+
+def test_several_processes_may_migrate_at_once(
+    empty_database_url: str, run_cli: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    """Four processes that migrate together all end well, and the schema is made once."""
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: run_cli("migrate", METERING_DATABASE_URL=empty_database_url), range(4)))
+
+    assert [(process.returncode, process.stderr) for process in ended] == [(0, "")] * 4
+    assert len(fetch(empty_database_url, "SELECT FROM rollup_horizon")) == 1
+
+
+def test_a_newer_schema_is_not_touched(database_url: str) -> None:
+    """A database of a newer release is refused with a sentence that says what to do."""
+    fetch(database_url, "UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(SchemaError, match="newer release"):
+        migrate.upgrade(database_url)
+
+
+def test_every_static_statement_can_be_prepared(database_url: str) -> None:
+    """Every statement of sql/*.sql is valid on every engine, and begins with a line that says what it is for."""
+    for name, statement in all_statements().items():
+        assert statement.startswith("-- "), name
+        fetch(database_url, f"PREPARE statement AS {statement}")
+
+
+def test_a_role_without_privileges_migrates_its_own_database(servers: dict[str, Server], engine: str) -> None:
+    """A role that owns its database and no more can migrate it, on the engine that the server has."""
+    server = servers[engine]
+    url = server.empty()
+    name = url.partition("@/")[2].partition("?")[0]
+    server.execute(f"CREATE ROLE {name}_owner LOGIN")
+    server.execute(f"ALTER DATABASE {name} OWNER TO {name}_owner")
+    own = url.replace("postgres@", f"{name}_owner@")
+    try:
+        migrate.upgrade(own)
+        kind = fetch(own, "SELECT relkind::text AS kind FROM pg_class WHERE oid = 'usage_hour'::regclass")[0]["kind"]
+    finally:
+        server.drop(url)
+        server.execute(f"DROP ROLE {name}_owner")
+
+    assert {"postgres": "p", "timescaledb": "v"}[engine] == kind

@@ -1,0 +1,212 @@
+"""Settings come from METERING_* variables, and what is wrong with them is said all at once."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.config import Settings, environment_of, read_settings
+from metering.errors import ConfigurationError
+from tests.strategies import SOME
+
+SECRET = "a-secret-of-32-ascii-characters!"
+
+
+def faults_of(**environment: str) -> tuple[str, ...]:
+    """What is wrong with settings from these variables, named without their prefix."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({f"METERING_{name}": value for name, value in environment.items()})
+    return caught.value.faults
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    """An empty environment is enough to start: the embedded PostgreSQL, on this machine only."""
+    assert Settings() == read_settings({})
+    assert (Settings().database_url, Settings().host) == (None, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DATABASE_URL", "postgresql://user@host:5432/db", {"database_url": "postgresql://user@host:5432/db"}),
+        ("DATABASE_URL", "postgres:///db", {"database_url": "postgres:///db"}),
+        ("DATA_DIR", "/var/lib/metering", {"data_dir": Path("/var/lib/metering")}),
+        ("HOST", "0.0.0.0", {"host": "0.0.0.0"}),  # noqa: S104 - a value to read, nothing listens
+        ("HOST", "null", {"host": "null"}),
+        ("PORT", "0", {"port": 0}),
+        ("PORT", "65535", {"port": 65_535}),
+        ("WORKERS", "64", {"workers": 64}),
+        ("POOL_CONNECTIONS", "4", {"pool_connections": 4}),
+        ("BOOTSTRAP_KEY", SECRET, {"bootstrap_key": SECRET}),
+        ("BOOTSTRAP_KEY", "1234567890123456", {"bootstrap_key": "1234567890123456"}),
+        ("RESTAMP_WINDOW_MINUTES", "0", {"restamp_window_minutes": 0}),
+        ("RESTAMP_WINDOW_MINUTES", "1440", {"restamp_window_minutes": 1_440}),
+        ("LOG_LEVEL", "debug", {"log_level": "debug"}),
+        ("REFRESH_SECONDS", "0.05", {"refresh_seconds": 0.05}),
+        ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
+    ],
+)
+def test_each_variable_is_a_field(name: str, value: str, expected: dict[str, object]) -> None:
+    """A variable sets the field of its name, converted to the field's type."""
+    assert Settings(**expected) == read_settings({f"METERING_{name}": value})  # type: ignore[arg-type]
+
+
+def test_an_empty_variable_is_not_given() -> None:
+    """An empty variable, as compose files make them, leaves the default."""
+    assert Settings() == read_settings({"METERING_PORT": "", "METERING_DATABASE_URL": "", "METERING_UNKNOWN": ""})
+
+
+def test_other_variables_are_none_of_our_business() -> None:
+    """Variables without the prefix, and those that the client and the tests read, are passed over."""
+    environment = {"PORT": "x", "METERINGPORT": "x", "METERING_URL": "http://elsewhere", "METERING_KEY": "k"}
+
+    assert Settings() == read_settings(environment)
+
+
+def test_every_fault_at_once() -> None:
+    """All faults are reported together, each beginning with the name of its variable."""
+    faults = faults_of(
+        PORT="70000",
+        WORKERS="many",
+        POOL_CONNECTIONS="1",
+        LOG_LEVEL="loud",
+        REFRESH_SECONDS="0",
+        RESTAMP_WINDOW_MINUTES="1441",
+        DATABASE_URL="mysql://host/db",
+        BOOTSTRAP_KEY="short",
+        PROT="8000",
+    )
+
+    assert sorted(fault.partition(":")[0].partition("=")[0].partition(" ")[0] for fault in faults) == [
+        "METERING_BOOTSTRAP_KEY",
+        "METERING_DATABASE_URL",
+        "METERING_LOG_LEVEL",
+        "METERING_POOL_CONNECTIONS",
+        "METERING_PORT",
+        "METERING_PROT",
+        "METERING_REFRESH_SECONDS",
+        "METERING_RESTAMP_WINDOW_MINUTES",
+        "METERING_WORKERS",
+    ]
+
+
+def test_the_error_says_every_fault() -> None:
+    """The error's text, which the command line prints, has a line for each fault."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({"METERING_PORT": "-1", "METERING_WORKERS": "0"})
+
+    assert str(caught.value).splitlines() == [
+        "METERING_PORT=-1: must be between 0 and 65,535.",
+        "METERING_WORKERS=0: must be between 1 and 64.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "lowest", "highest", "above"),
+    [
+        ("PORT", "-1", "0", "65535", "65536"),
+        ("WORKERS", "0", "1", "64", "65"),
+        ("POOL_CONNECTIONS", "3", "4", "200", "201"),
+        ("RESTAMP_WINDOW_MINUTES", "-1", "0", "1440", "1441"),
+        ("REFRESH_SECONDS", "0.049", "0.05", "3600", "3600.5"),
+    ],
+)
+def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) -> None:
+    """A number is taken from its lowest to its highest value; the first beyond is refused and told the range."""
+    for value in (lowest, highest):
+        assert float(value) == getattr(read_settings({f"METERING_{name}": value}), name.lower())
+    for value in (below, above):
+        (fault,) = faults_of(**{name: value})
+
+        assert fault.startswith(f"METERING_{name}={value}: must be between ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", " 80"),
+        ("PORT", "8000.5"),
+        ("PORT", "true"),
+        ("PORT", "99999999999999999999999"),
+        ("REFRESH_SECONDS", "soon"),
+        ("REFRESH_SECONDS", "nan"),
+        ("REFRESH_SECONDS", "inf"),
+        ("LOG_LEVEL", "INFO"),
+        ("DATABASE_URL", "null"),
+        ("DATABASE_URL", "host:5432/db"),
+        ("BOOTSTRAP_KEY", "fifteen-letters"),
+        ("BOOTSTRAP_KEY", "sixteen letters!"),
+        ("BOOTSTRAP_KEY", "sixteen-lettérs!"),
+        ("", "x"),
+        ("PORTS", "8000"),
+        ("DATABASE_URL_", "postgresql:///db"),
+    ],
+)
+def test_what_is_refused(name: str, value: str) -> None:
+    """A value that makes no sense, or a variable with our prefix that is no setting, is one fault with its name."""
+    (fault,) = faults_of(**{name: value})
+
+    assert fault.startswith(f"METERING_{name}")
+
+
+@pytest.mark.parametrize("value", ["short", "a secret with spaces in it", "geheim-und-schlüssig"])
+def test_a_refused_secret_is_not_shown(value: str) -> None:
+    """Faults end up in logs; what was meant as a secret does not."""
+    (fault,) = faults_of(BOOTSTRAP_KEY=value)
+
+    assert value not in fault
+
+
+def test_a_refused_url_is_not_shown() -> None:
+    """A database URL may hold a password, so a fault of it does not repeat it."""
+    (fault,) = faults_of(DATABASE_URL="mysql://user:hunter2@host/db")
+
+    assert "hunter2" not in fault
+
+
+def test_overrides_win() -> None:
+    """What the command line says wins over the variables; what it does not say (None) leaves them."""
+    environment = {"METERING_PORT": "9000", "METERING_WORKERS": "3"}
+
+    settings = read_settings(environment, port=9001, workers=None, data_dir=Path("elsewhere"))
+
+    assert Settings(port=9001, workers=3, data_dir=Path("elsewhere")) == settings
+
+
+def test_an_override_mends_a_fault() -> None:
+    """A variable that is overridden is not looked at."""
+    assert Settings(port=9001) == read_settings({"METERING_PORT": "abc"}, port=9001)
+
+
+@pytest.mark.parametrize("overrides", [{"port": 70_000}, {"prot": 9000}])
+def test_overrides_are_checked_too(overrides: dict[str, object]) -> None:
+    """An option of the command line has the same bounds as its variable."""
+    with pytest.raises(ConfigurationError):
+        read_settings({}, **overrides)
+
+
+def settings_in_range() -> st.SearchStrategy[Settings]:
+    """Settings that may be given, each field anywhere in its range."""
+    secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=40)
+    return st.builds(
+        Settings,
+        database_url=st.sampled_from([None, "postgresql://user:p%40ss@host:5432/db?sslmode=require", "postgres:///db"]),
+        data_dir=st.sampled_from(["/var/lib/metering", "relative", ".", "with space/ü"]).map(Path),
+        host=st.sampled_from(["127.0.0.1", "::", "localhost", "null"]),
+        port=st.integers(0, 65_535),
+        workers=st.integers(1, 64),
+        pool_connections=st.integers(4, 200),
+        bootstrap_key=st.one_of(st.none(), secrets),
+        restamp_window_minutes=st.integers(0, 1_440),
+        log_level=st.sampled_from(["debug", "info", "warning", "error"]),
+        refresh_seconds=st.floats(0.05, 3_600),
+    )
+
+
+@SOME
+@given(settings=settings_in_range())
+def test_settings_reach_worker_processes(settings: Settings) -> None:
+    """The variables that are handed to a worker process make the same settings there."""
+    assert settings == read_settings(environment_of(settings))
