@@ -58,7 +58,7 @@ def read_settings(environment: Mapping[str, str] | None = None, **overrides: obj
         try:
             values[name] = msgspec.convert(value, fields[name].type, strict=False, dec_hook=_path)
         except msgspec.ValidationError as error:
-            faults.append(f"{PREFIX}{name.upper()}={value!r}: {error}.")
+            faults.append(f"{PREFIX}{name.upper()}={value!r}: {_NEEDED.get(fields[name].type, error)}.")
     faults += _faults_of(values)
     if faults:
         raise ConfigurationError(faults)
@@ -69,6 +69,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
     """The variables from which `read_settings` makes equal settings: how they reach worker processes."""
     values = msgspec.structs.asdict(settings)
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items() if value is not None}
+
+
+_NEEDED: Final = {int: "must be a whole number", float: "must be a number"}
 
 
 def _path(kind: type, value: object) -> object:

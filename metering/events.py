@@ -70,20 +70,20 @@ def identity_key(source: str, event_id: str) -> bytes:
 def content_hash(event: UsageEvent, quantity: Decimal, attributes: str | None) -> bytes:
     """A 128-bit hash of everything but name and time: what tells a duplicate from a conflict.
 
-    1.50 and 1.5 are the same quantity, so they hash alike.
+    1.50 and 1.5 are the same quantity, so they hash alike. No text is empty or holds NUL, so that nothing else does.
     """
     fields = (
-        event.subscription,
-        event.user,
-        event.device,
+        event.subscription or "",
+        event.user or "",
+        event.device or "",
         event.product,
-        event.feature,
-        event.classification,
+        event.feature or "",
+        event.classification or "",
         event.unit,
         plain(quantity),
-        attributes,
+        attributes or "",
     )
-    return blake2b(msgspec.json.encode(fields), digest_size=_KEY_BYTES).digest()
+    return blake2b("\0".join(fields).encode(), digest_size=_KEY_BYTES).digest()
 
 
 def claimed_days(occurred_at: datetime, restamp_window: timedelta) -> tuple[date, ...]:
@@ -95,15 +95,32 @@ def claimed_days(occurred_at: datetime, restamp_window: timedelta) -> tuple[date
     own = occurred_at.date()
     before = (occurred_at - restamp_window).date()
     after = (occurred_at + restamp_window).date()
+    if before == own == after:
+        return (own,)
     return tuple(sorted({own, before, after}))
 
 
 def plain(number: Decimal) -> str:
     """A decimal in plain notation: no exponent, no trailing zeros; zero is `0`."""
-    text = format(number, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in {"-0", ""} else text
+    if not number:
+        return "0"
+    text = str(number)
+    if "E" in text:
+        text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_ZERO = Decimal(0)
+
+
+def without_trailing_zeros(number: Decimal) -> Decimal:
+    """The same number in its one spelling: 1.000… may have more zeros than can be stored, and zero has many (-0, 0E+9)."""
+    if not number:
+        return _ZERO
+    text = str(number)
+    if "E" not in text and not ("." in text and text.endswith("0")):
+        return number
+    return Decimal(plain(number))
 
 
 def sorted_attributes(attributes: Mapping[str, Scalar] | None) -> str | None:

@@ -27,6 +27,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     writers: int = 2
     writer_retries_max: int = 20
 
+    # One question: wide enough for any usage, narrow enough that no calendar runs out.
+    asked_from_min: datetime = datetime(1900, 1, 1, tzinfo=UTC)
+    asked_to_max: datetime = datetime(2200, 1, 1, tzinfo=UTC)
+
     # One answer
     page_rows_max: int = 1_000
     points_max: int = 100_000

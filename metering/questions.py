@@ -50,6 +50,9 @@ def ask(
         issues.append(
             InputIssue(("query", "period", "to"), "`to` must be later than `from`; a period is half-open [from, to).")
         )
+    if not (limits.asked_from_min <= period.start and period.end <= limits.asked_to_max):
+        message = f"A period lies between {limits.asked_from_min:%Y-%m-%d} and {limits.asked_to_max:%Y-%m-%d}."
+        issues.append(InputIssue(("query", "period"), message))
     try:
         zone_of(zone_name)
     except KeyError:

@@ -53,7 +53,10 @@ class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of a request's events; accepted + duplicates + rejected is all of them."""
+    """What became of a request's events; accepted + duplicates + rejected is all of them.
+
+    A refused atomic request has accepted and duplicates 0: nothing of it was looked at further.
+    """
 
     accepted: int
     duplicates: int

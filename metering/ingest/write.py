@@ -81,11 +81,12 @@ def _judge(
     for index, event in submission.admitted:
         account = event.event.account
         wanted = [(account, day, event.key) for day in event.days]
-        content = next((found for name in wanted if (found := names.get(name) or taken.get(name)) is not None), None)
-        if content is None:
+        # A name may be claimed on the one day by another event than on the other: it is a duplicate of either.
+        contents = [found for name in wanted if (found := names.get(name) or taken.get(name)) is not None]
+        if not contents:
             accepted.append((event, submission.received_at))
             names.update(dict.fromkeys(wanted, event.content))
-        elif content == event.content:
+        elif event.content in contents:
             duplicates += 1
         else:
             rejected.append(_conflict(index, event))

@@ -200,7 +200,6 @@ def test_what_is_claimed_is_not_changed() -> None:
     assert names_of([event("a")]) == claimed
 
 
-@pytest.mark.xfail(reason="the first claimed day alone decides; any day on which the content is the same should")
 def test_a_duplicate_stays_a_duplicate() -> None:
     """A request sent again gets no conflict for its duplicate because another event took the name a day earlier."""
     recorded = event(at=EARLY + timedelta(hours=1))
