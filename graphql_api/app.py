@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from graphql_api.http import GraphQLEndpoint
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
+from metering.ingest.http import describe
 from metering.limits import LIMITS, Limits
 from metering.probes import Status
 from metering.service import Service, open_service
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASG
         Route("/graphql", running.graphql),
         Route("/livez", _livez),
         Route("/readyz", running.readyz),
+        Route("/openapi.json", describe(limits)),
     ]
     return Starlette(routes=routes, lifespan=running.lifespan, middleware=[Middleware(RequestLog)])
 

@@ -28,7 +28,10 @@ class RequireScope(FieldExtension):
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
 
-    async def resolve_async(self, next_: Any, source: Any, info: strawberry.Info, **arguments: Any) -> Any:
+    # Positional only: a field may have an argument that is called `source`.
+    async def resolve_async(  # type: ignore[override]
+        self, next_: Any, source: Any, info: strawberry.Info, /, **arguments: Any
+    ) -> Any:
         """Check, then resolve."""
         info.context.require(self._scope)
         return await next_(source, info, **arguments)

@@ -1,6 +1,6 @@
 """Recorded events: what stands behind a usage figure."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -8,12 +8,14 @@ import strawberry
 
 from graphql_api.context import MeteringInfo
 from graphql_api.nodes import Node, node_id
+from graphql_api.once import Once
 from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.questions import UsageQuery, question_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
+from metering import corrections
 from metering.errors import InputIssue, InvalidInputError
 from metering.keys import Scope
-from metering.recorded import Place, RecordedEvent, read_events
+from metering.recorded import Place, RecordedEvent, read_event, read_events
 
 
 @strawberry.type
@@ -36,6 +38,37 @@ class Event(Node):
     quantity: DecimalText
     attributes: JsonObject | None
     voided: bool
+    position: strawberry.Private[int]
+    # The corrections of all events of the page, by position; asked once, when the first of them asks.
+    corrections_of_page: strawberry.Private[Callable[[], Awaitable[list[list[corrections.Correction]]]]]
+
+    @strawberry.field(description="Corrections made to it, oldest first.")
+    async def corrections(self) -> list["Correction"]:
+        """What it said before, and who changed it."""
+        of_page = await self.corrections_of_page()
+        return [
+            Correction(
+                at=Instant(made.at),
+                by=made.by,
+                reason=made.reason,
+                voided=made.voided,
+                before=JsonObject(msgspec.json.decode(made.before)),
+                after=JsonObject(msgspec.json.decode(made.after)),
+            )
+            for made in of_page[self.position]
+        ]
+
+
+@strawberry.type
+class Correction:
+    """One correction of an event."""
+
+    at: Instant
+    by: str
+    reason: str
+    voided: bool
+    before: JsonObject = strawberry.field(description="Field by field, the values before and after.")
+    after: JsonObject
 
 
 @strawberry.type
@@ -86,7 +119,10 @@ async def resolve_events(
         after=None if place is None else Place(place.occurred_at, place.account, place.key),
         attributes=None if attributes is None else msgspec.json.encode(attributes).decode(),
     )
-    nodes = [_event(event) for event in events]
+    once = Once()
+    nodes = events_of(
+        events, lambda: once.ask("corrections", lambda: corrections.read_corrections(context.snapshot, events))
+    )
     cursors = [encode_cursor(_EventPlace(event.occurred_at, event.account, event.key)) for event in events]
     return EventConnection(
         edges=[EventEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
@@ -103,7 +139,32 @@ def _holds_nul(value: object) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _event(event: RecordedEvent) -> Event:
+async def resolve_event(
+    account: str, source: str, event_id: str, occurred_at: datetime | None, info: MeteringInfo
+) -> Event | None:
+    """One event by its name."""
+    context = info.context
+    key = context.require(Scope.USAGE_READ)
+    if key.accounts is not None and account not in key.accounts:
+        return None
+    event = await read_event(context.snapshot, account, source, event_id, occurred_at=occurred_at)
+    if event is None:
+        return None
+    return events_of([event], lambda: corrections.read_corrections(context.snapshot, [event]))[0]
+
+
+def events_of(
+    events: Sequence[RecordedEvent], corrections_of_page: Callable[[], Awaitable[list[list[corrections.Correction]]]]
+) -> list[Event]:
+    """Events as the API shows them; their corrections are asked for together."""
+    return [_event(event, position, corrections_of_page) for position, event in enumerate(events)]
+
+
+def _event(
+    event: RecordedEvent,
+    position: int,
+    corrections_of_page: Callable[[], Awaitable[list[list[corrections.Correction]]]],
+) -> Event:
     return Event(
         id=node_id("Event", event.account, event.occurred_at, event.key),
         event_id=event.event_id,
@@ -121,4 +182,6 @@ def _event(event: RecordedEvent) -> Event:
         quantity=DecimalText(event.quantity),
         attributes=None if event.attributes is None else JsonObject(msgspec.json.decode(event.attributes)),
         voided=event.voided,
+        position=position,
+        corrections_of_page=corrections_of_page,
     )

@@ -68,7 +68,9 @@ class GraphQLEndpoint:
 
     async def _answer(self, request: Request) -> Response:
         if request.method == "GET" and "query" not in request.query_params:
-            return HTMLResponse(EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"})
+            return HTMLResponse(
+                EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"}
+            )
         asked = await self._read(request)
         key = await self._key(request)
         operations = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
@@ -143,7 +145,8 @@ def _response(result: ExecutionResult) -> Response:
     is_request_error = result.data is None and all(error.path is None for error in result.errors or ())
     if not is_request_error:
         body["data"] = result.data
-    unavailable = any(isinstance(error.original_error, errors.DatabaseError) for error in result.errors or ())
+    away = (errors.DatabaseUnavailableError, errors.SchemaError)
+    unavailable = any(isinstance(error.original_error, away) for error in result.errors or ())
     status = HTTPStatus.SERVICE_UNAVAILABLE if unavailable and result.data is None else HTTPStatus.OK
     headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
     return Response(_ENCODER.encode(body), status, headers, media_type=_MEDIA_TYPE)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import strawberry
 
-from metering.errors import InvalidInputError, TooLargeError
+from metering.errors import ConflictError, InvalidInputError, NotFoundError, TooLargeError
 
 # GraphQL's Int has 32 bits; a millennium of minutes is more.
 _INT_MAX: Final = 2**31 - 1
@@ -84,4 +84,30 @@ class TooLargeHandler(strawberry.ExceptionHandler[TooLargeError, TooLarge]):
         )
 
 
-HANDLERS: Final = (InvalidInputHandler(), TooLargeHandler())
+@strawberry.type
+class NotFound(Problem):
+    """There is no such thing."""
+
+
+@strawberry.type
+class Conflict(Problem):
+    """It is in a state in which this cannot be done."""
+
+
+class NotFoundHandler(strawberry.ExceptionHandler[NotFoundError, NotFound]):
+    """Every field whose union has NotFound answers with it."""
+
+    def handle(self, exception: NotFoundError, **_: Any) -> NotFound:
+        """Translate."""
+        return NotFound(code=ProblemCode.NOT_FOUND, message=str(exception))
+
+
+class ConflictHandler(strawberry.ExceptionHandler[ConflictError, Conflict]):
+    """Every field whose union has Conflict answers with it."""
+
+    def handle(self, exception: ConflictError, **_: Any) -> Conflict:
+        """Translate."""
+        return Conflict(code=ProblemCode.CONFLICT, message=str(exception))
+
+
+HANDLERS: Final = (InvalidInputHandler(), TooLargeHandler(), NotFoundHandler(), ConflictHandler())

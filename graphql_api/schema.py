@@ -8,10 +8,18 @@ from strawberry.extensions import SchemaExtension
 
 from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
-from graphql_api.events import EventConnection, resolve_events
+from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.problems import HANDLERS
 from graphql_api.questions import UsageQuery
-from graphql_api.scalars import CONFIG, JsonObject
+from graphql_api.recording import (
+    CorrectEventInput,
+    CorrectEventResult,
+    RecordUsageInput,
+    RecordUsageResult,
+    resolve_correct_event,
+    resolve_record_usage,
+)
+from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
 from graphql_api.usage import UsageResult, resolve_usage
 from metering.keys import Scope
@@ -44,15 +52,59 @@ class Query:
         """See graphql_api/events.py."""
         return await resolve_events(query, info, attributes or None, first, after or None)
 
+    @strawberry.field(
+        description="One event by its name; `occurredAt` where the same name was used on several days.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def event(
+        self,
+        account: str,
+        source: str,
+        id: str,
+        info: MeteringInfo,
+        occurred_at: Instant | None = strawberry.UNSET,
+    ) -> Event | None:
+        """See graphql_api/events.py."""
+        return await resolve_event(account, source, id, occurred_at or None, info)
+
     @strawberry.field(description="Whether the service can do its work; needs no scope.")
     async def service(self, info: MeteringInfo) -> ServiceStatus:
         """See graphql_api/service.py."""
         return await resolve_service(info)
 
 
+@strawberry.type
+class Mutation:
+    """What can be changed."""
+
+    @strawberry.mutation(
+        description="Record a few events; producers of many use POST /v1/events. Safe to repeat: an event is known by "
+        "source and id.",
+        **requires(Scope.USAGE_WRITE),
+    )
+    async def record_usage(self, input: RecordUsageInput, info: MeteringInfo) -> RecordUsageResult:
+        """See graphql_api/recording.py."""
+        return await resolve_record_usage(input, info)
+
+    @strawberry.mutation(
+        description="Take an event out of every figure, or put other values in its place; the original stays on record.",
+        **requires(Scope.USAGE_WRITE),
+    )
+    async def correct_event(self, input: CorrectEventInput, info: MeteringInfo) -> CorrectEventResult:
+        """See graphql_api/recording.py."""
+        return await resolve_correct_event(input, info)
+
+
+class _Schema(strawberry.Schema):
+    """A schema that logs nothing: what is unexpected is logged once, under the id that the caller is shown (http.py)."""
+
+    def process_errors(self, errors: object, execution_context: object = None) -> None:
+        """Leave them to the endpoint; Strawberry would log each of them, a caller's typing errors too, with a traceback."""
+
+
 def make_schema(extensions: Iterable[Callable[[], SchemaExtension]] = ()) -> strawberry.Schema:
     """The schema, with what watches over its execution."""
-    return strawberry.Schema(query=Query, config=CONFIG, exception_handlers=HANDLERS, extensions=extensions)
+    return _Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS, extensions=extensions)
 
 
 def sdl() -> str:

@@ -1,18 +1,18 @@
 """Usage: totals, groups and series of a period, all from one snapshot."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import msgspec
 import strawberry
 
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.lookahead import GroupsAsked, groups_asked
+from graphql_api.once import Once
 from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
@@ -23,22 +23,6 @@ from metering.keys import Scope
 from metering.periods import SHORTEST, Bucket
 from metering.questions import GroupOrder, Question
 from metering.rollups import read
-
-Answer = TypeVar("Answer")
-
-
-class Once:
-    """Runs each question of a page once, however many of its fields ask."""
-
-    def __init__(self) -> None:
-        self._asked: dict[object, asyncio.Future[Any]] = {}
-
-    async def ask(self, key: object, question: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer to `question`, asked at most once for this key."""
-        if key not in self._asked:
-            self._asked[key] = asyncio.ensure_future(question())
-        answer: Answer = await self._asked[key]
-        return answer
 
 
 class Scopes(msgspec.Struct, frozen=True):

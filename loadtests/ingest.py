@@ -11,11 +11,12 @@ from profile import bodies
 
 import asyncpg
 import httpx2
-from bench import KEY, percentile, print_table, service
+from bench import KEY, cpu_seconds, percentile, print_table, service
 
 SECONDS_MAX = 15.0
 CONNECTIONS = 8
 COPY_ROWS = 200_000
+SIZES = (1_000, 100, 1)
 _COLUMNS = (
     "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device", "product",
     "feature", "classification", "unit", "quantity",
@@ -23,8 +24,8 @@ _COLUMNS = (
 _EVENT = ", ".join(f'"{column}"' for column in _COLUMNS)
 
 
-async def through_the_endpoint(address: str, size: int, seed: int) -> tuple[float, list[float]]:
-    """Events/s, and the seconds that each request took, with so many events a request."""
+async def through_the_endpoint(address: str, size: int, seed: int) -> tuple[float, list[float], list[float]]:
+    """Events/s, the seconds that each request took, and the microseconds of CPU an event: service, PostgreSQL."""
     count = min(40_000, max(40, int(600_000 / size)))
     requests = iter(bodies(seed, datetime.now(UTC), timedelta(hours=1), size, min(count, 2_500)))
     took: list[float] = []
@@ -40,10 +41,14 @@ async def through_the_endpoint(address: str, size: int, seed: int) -> tuple[floa
                 return
 
     async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
+        before = [cpu_seconds(program) for program in ("metering", "postgres")]
         started = time.perf_counter()
         await asyncio.gather(*(work(client, started + SECONDS_MAX) for _ in range(CONNECTIONS)))
         seconds = time.perf_counter() - started
-    return len(took) * size / seconds, took
+        after = [cpu_seconds(program) for program in ("metering", "postgres")]
+    events = len(took) * size
+    cpu = [(end - start) / events * 1e6 for start, end in zip(before, after, strict=True)]
+    return events / seconds, took, cpu
 
 
 async def through_copy(url: str) -> float:
@@ -74,16 +79,19 @@ async def main() -> None:
     rows = []
     with service() as (address, url):
         rates = {}
-        for seed, size in enumerate((1_000, 100, 1)):
-            rate, took = await through_the_endpoint(address, size, seed)
+        for seed, size in enumerate(SIZES):
+            rate, took, cpu = await through_the_endpoint(address, size, seed)
             rates[size] = rate
             milliseconds = [f"{percentile(took, share) * 1_000:,.0f}" for share in (0.5, 0.99)]
-            rows.append([f"{size:,} events a request", f"{rate:,.0f}", *milliseconds, ""])
+            rows.append(
+                [f"{size:,} events a request", f"{rate:,.0f}", *milliseconds, *(f"{each:.0f}" for each in cpu), ""]
+            )
         copied = await through_copy(url)
-    for row, size in zip(rows, (1_000, 100, 1), strict=True):
+    for row, size in zip(rows, SIZES, strict=True):
         row[-1] = f"{rates[size] / copied:.2f}"
-    rows.append(["binary COPY of the same rows, one connection", f"{copied:,.0f}", "", "", "1.00"])
-    print_table("Ingest, durable, identities and rollups on", ["", "events/s", "p50 ms", "p99 ms", "of COPY"], rows)
+    rows.append(["binary COPY of the same rows, one connection", f"{copied:,.0f}", "", "", "", "", "1.00"])
+    columns = ["", "events/s", "p50 ms", "p99 ms", "service CPU µs/event", "PostgreSQL CPU µs/event", "of COPY"]
+    print_table("Ingest, durable, identities and rollups on", columns, rows)
 
 
 asyncio.run(main())

@@ -7,6 +7,7 @@ MeteringError
 ├── AddressInUseError       another process listens on the port
 ├── DatabaseError
 │   ├── DatabaseUnavailableError   not reachable, shutting down, out of connections: try again
+│   ├── TimeLimitError             the answer would take longer than one answer may
 │   └── SchemaError                not migrated, or migrated by a newer release
 ├── WriterFullError         more events are waiting than may wait: try again
 ├── BodyError               a request body that cannot be taken as a whole
@@ -15,6 +16,7 @@ MeteringError
 │   └── ForbiddenError             a key without the scope
 ├── InvalidInputError       arguments that cannot be answered; every fault at once, each with its path
 ├── NotFoundError           no such thing
+├── ConflictError           it is in a state in which this cannot be done
 └── TooLargeError           the answer would have more points than one answer may have
 
 `code` is stable and what programs switch on; `retryable` says whether the same request may succeed later.
@@ -71,6 +73,12 @@ class DatabaseUnavailableError(DatabaseError):
 
     code = "database_unavailable"
     retryable = True
+
+
+class TimeLimitError(DatabaseError):
+    """The answer would take longer than one answer may."""
+
+    code = "time_limit"
 
 
 class SchemaError(DatabaseError):
@@ -133,6 +141,12 @@ class NotFoundError(MeteringError):
     """There is no such thing."""
 
     code = "not_found"
+
+
+class ConflictError(MeteringError):
+    """It is in a state in which this cannot be done."""
+
+    code = "conflict"
 
 
 class TooLargeError(MeteringError):

@@ -21,6 +21,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at_min: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     occurred_ahead_max: timedelta = timedelta(hours=1)
 
+    # One correction
+    reason_chars_max: int = 1_000
+
     # The writer: waiting events are the memory that a slow database may cost us.
     queue_events_max: int = 50_000
     batch_events_max: int = 5_000

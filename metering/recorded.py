@@ -5,9 +5,11 @@ from decimal import Decimal
 
 import msgspec
 
+from metering.events import identity_key
 from metering.questions import Question
 from metering.store.event_query import events_statement
 from metering.store.filters import filter_shapes
+from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 
 
@@ -39,6 +41,15 @@ class Place(msgspec.Struct, frozen=True):
     occurred_at: datetime
     account: str
     key: bytes
+
+
+async def read_event(
+    snapshot: Snapshot, account: str, source: str, event_id: str, *, occurred_at: datetime | None
+) -> RecordedEvent | None:
+    """The event of this name, the latest where the name was used on several days and no time says which."""
+    key = identity_key(source, event_id)
+    rows = await snapshot.fetch(sql("events.find_event"), [account, key, occurred_at])
+    return RecordedEvent(**dict(rows[0])) if rows else None
 
 
 async def read_events(

@@ -1,17 +1,21 @@
 """The data plane as one thing: opened with its settings, asked through what it holds, closed in good order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import msgspec
 
 from metering.config import Settings
+from metering.corrections import CorrectionOrder, correct_event
+from metering.events import UsageEvent
 from metering.ingest.batch import Writer
 from metering.ingest.http import EventsEndpoint
-from metering.keys import KeyRing
+from metering.ingest.receipts import Receipt
+from metering.keys import ApiKey, KeyRing
 from metering.limits import Limits
 from metering.probes import Readiness, read_readiness
+from metering.recorded import RecordedEvent
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
@@ -29,6 +33,14 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyRing
     events: EventsEndpoint
     database: Database
+
+    async def record(self, events: Sequence[UsageEvent], key: ApiKey) -> Receipt:
+        """Take a few events, as the endpoint does. Raises WriterFullError or DatabaseUnavailableError."""
+        return await self.events.record(events, key, atomic=False)
+
+    async def correct(self, order: CorrectionOrder, key: ApiKey) -> RecordedEvent:
+        """Correct one event; see metering/corrections.py."""
+        return await correct_event(self.database, order, key, self.limits)
 
     def snapshot(self) -> Snapshot:
         """One state of the database, for everything that one operation asks."""

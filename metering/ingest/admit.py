@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 
@@ -113,7 +114,9 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
     limits = terms.limits
     if event.occurred_at.tzinfo is None:
         yield Code.TIME_NAIVE, "occurred_at", NO_OFFSET
-    yield from _quantity_faults(event, limits)
+    fault = quantity_fault(event.quantity, limits)
+    if fault is not None:
+        yield fault
     yield from _text_faults(event, limits)
     attributes_bytes = len((sorted_attributes(event.attributes) or "").encode())
     if attributes_bytes > limits.attributes_bytes_max:
@@ -133,37 +136,40 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
         yield Code.ACCOUNT_FORBIDDEN, "account", f"This key may not write for the account {event.account!r:.60}."
 
 
-def _quantity_faults(event: UsageEvent, limits: Limits) -> Iterator[tuple[Code, str, str]]:
-    quantity = event.quantity
+def quantity_fault(quantity: Decimal, limits: Limits) -> tuple[Code, str, str] | None:
+    """What is wrong with a quantity, as code, path and message; None where nothing is."""
     if not quantity.is_finite():
-        yield Code.QUANTITY_NOT_A_NUMBER, "quantity", f"{str(quantity)!r:.60} is not a finite decimal number."
-        return
+        return Code.QUANTITY_NOT_A_NUMBER, "quantity", f"{str(quantity)!r:.60} is not a finite decimal number."
     whole_max = limits.quantity_digits_max - limits.quantity_fraction_digits_max
     # The exponent is looked at before the digits are written out: 1E+999999999 would be a gigabyte of zeros.
     fits = not quantity or -limits.quantity_fraction_digits_max <= quantity.adjusted() < whole_max
     if fits and quantity:
         fits = len(plain(quantity).partition(".")[2]) <= limits.quantity_fraction_digits_max
-    if not fits:
-        message = (
-            f"`quantity` may have {whole_max} digits before the point and {limits.quantity_fraction_digits_max} after it; "
-            "it is refused rather than rounded."
-        )
-        yield Code.QUANTITY_OUT_OF_RANGE, "quantity", message
+    if fits:
+        return None
+    message = (
+        f"`quantity` may have {whole_max} digits before the point and {limits.quantity_fraction_digits_max} after it; "
+        "it is refused rather than rounded."
+    )
+    return Code.QUANTITY_OUT_OF_RANGE, "quantity", message
+
+
+def text_fault(name: str, text: str, limits: Limits) -> tuple[Code, str, str] | None:
+    """What is wrong with a text of this name, as code, path and message; None where nothing is."""
+    if not 0 < len(text) <= limits.name_chars_max:
+        message = f"`{name}` must have 1 to {limits.name_chars_max} characters; this has {len(text):,}."
+        return Code.TEXT_INVALID, name, message
+    if "\0" in text:
+        return Code.TEXT_INVALID, name, f"`{name}` holds a NUL character, which no text can keep."
+    return None
 
 
 def _text_faults(event: UsageEvent, limits: Limits) -> Iterator[tuple[Code, str, str]]:
     for name in _TEXTS:
         text = getattr(event, name)
-        if text is None:
-            continue
-        if not 0 < len(text) <= limits.name_chars_max:
-            yield (
-                Code.TEXT_INVALID,
-                name,
-                f"`{name}` must have 1 to {limits.name_chars_max} characters; this has {len(text):,}.",
-            )
-        elif "\0" in text:
-            yield Code.TEXT_INVALID, name, f"`{name}` holds a NUL character, which no text can keep."
+        fault = None if text is None else text_fault(name, text, limits)
+        if fault is not None:
+            yield fault
     if event.attributes is not None and any(_holds_nul(item) for pair in event.attributes.items() for item in pair):
         yield Code.ATTRIBUTES_INVALID, "attributes", "`attributes` holds a NUL character, which no text can keep."
 

@@ -1,6 +1,6 @@
 """POST /v1/events: bytes in, a receipt out once the events are durable. The contract is docs/ingest.md."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qs
@@ -10,21 +10,30 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from metering import errors
+from metering import __version__, errors
 from metering.ingest.admit import Admission, admit
 from metering.ingest.batch import Writer
-from metering.ingest.decode import Decoded, decode_json, decode_ndjson
-from metering.ingest.receipts import Receipt
+from metering.ingest.decode import Decoded
+from metering.ingest.encodings import ENCODINGS, decoded_body, encoding_of
+from metering.ingest.openapi import openapi
+from metering.ingest.readers import reader_of
+from metering.ingest.receipts import Receipt, Rejection
 from metering.ingest.write import Submission
 from metering.keys import ApiKey, KeyRing
 from metering.keys import Scope as KeyScope
 from metering.limits import Limits
 
-_DECODERS: Final[Mapping[str, Callable[[bytes, Limits], Decoded]]] = {
-    "application/json": decode_json,
-    "application/x-ndjson": decode_ndjson,
-}
 _RECEIPT: Final = msgspec.json.Encoder()
+
+
+def describe(limits: Limits) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint that answers with the OpenAPI description of this one."""
+    body = msgspec.json.encode(openapi(limits, __version__))
+
+    async def answer(_request: Request) -> Response:
+        return Response(body, media_type="application/json")
+
+    return answer
 
 
 class EventsEndpoint:
@@ -51,40 +60,30 @@ class EventsEndpoint:
             raise errors.BodyError(405, "method_not_allowed", "Events are sent with POST.")
         key = (await self._keys.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
         atomic = _atomic(request)
-        decode = _decoder(request)
-        body = await self._body(request)
-        receipt = await self._record(decode(body, self._limits), key, atomic=atomic)
+        encoding = encoding_of(", ".join(request.headers.getlist("content-encoding")))
+        reader = reader_of(request.headers.raw, self._limits)
+        async for piece in decoded_body(request.stream(), encoding, self._limits):
+            reader.feed(piece)
+        receipt = await self.record(reader.finish(), key, atomic=atomic, worded=reader.worded)
         status = 422 if atomic and receipt.rejected else 200
         return Response(_RECEIPT.encode(receipt), status, media_type="application/json")
 
-    async def _record(self, decoded: Decoded, key: ApiKey, *, atomic: bool) -> Receipt:
+    async def record(
+        self,
+        decoded: Decoded,
+        key: ApiKey,
+        *,
+        atomic: bool,
+        worded: Callable[[Rejection], Rejection] = lambda rejection: rejection,
+    ) -> Receipt:
+        """Admit events and wait until they are durable; a rejection is told in the words of the format it came in."""
         now = datetime.now(UTC)
         terms = Admission(limits=self._limits, now=now, restamp_window=self._restamp_window, accounts=key.accounts)
         admitted, rejected = admit(decoded, terms)
+        rejected = [worded(rejection) for rejection in rejected]
         return await self._writer.submit(
             Submission(admitted=admitted, rejected=rejected, received_at=now, atomic=atomic)
         )
-
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limits.body_bytes_max:
-                message = f"The body is larger than {self._limits.body_bytes_max:,} bytes; send it in several requests."
-                raise errors.BodyError(413, "body_too_large", message)
-        return bytes(body)
-
-
-def _decoder(request: Request) -> Callable[[bytes, Limits], Decoded]:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        message = f"Content-Encoding {encoding!r:.60} is not understood; send the body as it is."
-        raise errors.BodyError(415, "encoding_unsupported", message)
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in _DECODERS:
-        message = f"Content-Type {content_type!r:.60} is not understood; send one of {', '.join(_DECODERS)}."
-        raise errors.BodyError(415, "content_type_unsupported", message)
-    return _DECODERS[content_type]
 
 
 def _atomic(request: Request) -> bool:
@@ -119,6 +118,8 @@ def problem(error: errors.MeteringError, limits: Limits) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 405:  # noqa: PLR2004 - an HTTP status
         headers["Allow"] = "POST"
+    if error.code == "encoding_unsupported":
+        headers["Accept-Encoding"] = ", ".join(ENCODINGS)
     body = {
         "type": "about:blank",
         "title": _TITLES.get(status, "Error"),

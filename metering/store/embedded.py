@@ -240,7 +240,7 @@ class EmbeddedServer:
         if not lines or not lines[0].isdecimal():
             return None
         pid = int(lines[0])
-        return pid if _is_postgres(pid) else None
+        return pid if _is_postgres(pid, self._home / "data") else None
 
     def _status(self) -> str:
         lines = self._postmaster_lines()
@@ -272,17 +272,20 @@ def wheel_bin_dir() -> Path:
     return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-def _is_postgres(pid: int) -> bool:
+def _is_postgres(pid: int, cluster: Path) -> bool:
+    """Whether this process is the server of this cluster: a process id may have been given to another program since."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    # A process id may have been given to another program since; where /proc tells names, believe it.
-    name = Path(f"/proc/{pid}/comm")
     try:
-        return name.read_text().strip() == "postgres" and _state(pid) != "Z"
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        served = Path(os.fsdecode(words[words.index(b"-D") + 1]))
+        return served.resolve() == cluster.resolve() and _state(pid) != "Z"
+    except (ValueError, IndexError):
+        return False  # another program
     except FileNotFoundError:
         return not Path("/proc/self").exists()
 

@@ -53,7 +53,7 @@ class EventLog:
             raise
 
     async def _append(self, connection: Connection, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
-        await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
+        await work_as_writer(connection)
         # Sorted, so that two writers with the same names meet in the same order and wait instead of deadlocking.
         identities = sorted(
             (event.event.account, day, event.key, event.occurred_at, event.content)
@@ -77,6 +77,18 @@ class EventLog:
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql("events.find_claims"), accounts, days, keys, min(days), max(days))
         return {tuple(claims[row["position"]]): row["content"] for row in rows}
+
+
+async def work_as_writer(connection: Connection) -> None:
+    """Begin to write, in the refresher's sight: it waits for this transaction before it rolls up what we may write."""
+    await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
+
+
+async def log_pending_hour(connection: Connection, account: str, hour: datetime) -> None:
+    """Have an hour rolled up anew that this transaction, which works as a writer, changed."""
+    published_at = await connection.fetchval(sql("events.read_published"))
+    if hour < published_at:
+        await connection.execute(sql("events.log_pending"), [account], [hour])
 
 
 def hour_of(instant: datetime) -> datetime:

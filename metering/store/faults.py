@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from metering.errors import DatabaseUnavailableError, SchemaError
+from metering.errors import DatabaseUnavailableError, SchemaError, TimeLimitError
+from metering.limits import LIMITS
 
 # What says that the database is away, or going away, whatever was asked of it.
 _AWAY: Final = (
@@ -42,6 +43,12 @@ def translated() -> Iterator[None]:
         yield
     except _AWAY as error:
         raise DatabaseUnavailableError(f"The database is away: {str(error) or type(error).__name__}") from error
+    except asyncpg.QueryCanceledError as error:
+        message = (
+            f"The database took longer than the {LIMITS.statement_seconds_max} s that one statement may; "
+            "ask for fewer groups, a shorter period or a larger bucket."
+        )
+        raise TimeLimitError(message) from error
     except asyncpg.InterfaceError as error:
         # The driver says so of a connection that broke between two statements; of our own mistakes it says other things.
         if "clos" not in str(error):

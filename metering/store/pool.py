@@ -37,6 +37,8 @@ class Database:
                     "application_name": "metering",
                     "plan_cache_mode": "force_custom_plan",
                     "jit": "off",
+                    # Room for the list of pending hours to be hashed while history is loaded.
+                    "work_mem": "32MB",
                     "TimeZone": "UTC",
                 },
                 # The driver would reset every session on every release, a round trip: we change only what SET LOCAL does.

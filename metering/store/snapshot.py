@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
+from metering.store.faults import translated
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
@@ -47,14 +48,17 @@ class Snapshot:
     async def fetch(self, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
         """The rows that a statement answers in this snapshot."""
         async with self._turn:
-            connection = await self._opened()
-            rows: list[Any] = await connection.fetch(statement, *arguments)
+            # The transaction outlives this call, so what the driver says here is translated here.
+            with translated():
+                connection = await self._opened()
+                rows: list[Any] = await connection.fetch(statement, *arguments)
             return rows
 
     async def horizon(self) -> Horizon:
         """Where the rollups stand."""
         async with self._turn:
-            await self._opened()
+            with translated():
+                await self._opened()
         assert self._horizon is not None
         return self._horizon
 

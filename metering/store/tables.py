@@ -72,6 +72,24 @@ event_identity: Final = sa.Table(
     sa.PrimaryKeyConstraint("account", "day", "key"),
 )
 
+# What events said before they were corrected. The event itself holds the values in effect.
+event_correction: Final = sa.Table(
+    "event_correction",
+    METADATA,
+    _text("account", required=True),
+    sa.Column("occurred_at", INSTANT, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    sa.Column("corrected_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("by", required=True),
+    _text("reason", required=True),
+    sa.Column("voided", sa.Boolean, nullable=False),
+    # Field by field: only what changed, a quantity as a string.
+    sa.Column("before", postgresql.JSONB, nullable=False),
+    sa.Column("after", postgresql.JSONB, nullable=False),
+    sa.PrimaryKeyConstraint("account", "occurred_at", "key", "id"),
+)
+
 # Which hours of which accounts got events after they were rolled up. Append-only; the refresher deletes what it worked off.
 pending_bucket: Final = sa.Table(
     "pending_bucket",

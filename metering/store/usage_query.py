@@ -238,8 +238,10 @@ def _days(shape: PartsShape, late: "_Late | None") -> sa.Select[Any]:
     rollup = ROLLUP_TABLES[shape.daily_rollup]
     conditions = _in_periods(rollup.c.bucket, "days", shape.days)
     if late is not None:
-        same = sa.and_(late.days.c.account == rollup.c.account, late.days.c.day == rollup.c.bucket)
-        conditions.append(~sa.exists(sa.select(1).where(same)))
+        # NOT IN, here and in _not_late: PostgreSQL hashes the list, whose size it cannot guess (none of it is NULL). For
+        # NOT EXISTS it may choose a nested loop over tens of thousands of pending hours.
+        pending = sa.select(late.days.c.account, late.days.c.day)
+        conditions.append(sa.tuple_(rollup.c.account, rollup.c.bucket).not_in(pending))
     return _rows(shape, rollup, rollup.c.bucket, conditions)
 
 
@@ -331,8 +333,8 @@ def _binned(width: Any, at: Any) -> Any:
 
 
 def _not_late(rollup: sa.Table, late: _Late) -> Any:
-    same = sa.and_(late.hours.c.account == rollup.c.account, late.hours.c.bucket == rollup.c.bucket)
-    return ~sa.exists(sa.select(1).where(same))
+    pending = sa.select(late.hours.c.account, late.hours.c.bucket)
+    return sa.tuple_(rollup.c.account, rollup.c.bucket).not_in(pending)
 
 
 # ---------------------------------------------------------------- conditions

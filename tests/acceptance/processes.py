@@ -148,10 +148,10 @@ class Home:
         """Leave nothing running."""
         for service in self.services:
             service.end()
-        pid = self.postgres
-        if pid is not None:
-            os.kill(pid, signal.SIGQUIT)  # PostgreSQL's immediate shutdown: nobody wants its files any more
-            until(lambda: self.postgres is None, STOP_SECONDS_MAX)
+        if self.postgres is not None:
+            server = EmbeddedServer(self.data_dir)
+            server.start()  # adopts it
+            server.stop()
 
 
 @contextmanager

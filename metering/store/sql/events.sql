@@ -18,3 +18,12 @@ WHERE claimed.day BETWEEN $4 AND $5;
 -- These hours of these accounts got events after they were rolled up. $1 accounts, $2 hours.
 INSERT INTO pending_bucket (account, bucket)
 SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);
+
+-- name: find_event
+-- The latest event of this name, or the one that occurred at $3. $1 account, $2 key, $3 an instant or NULL.
+SELECT event.*
+FROM event_identity AS claimed
+JOIN event ON event.account = claimed.account AND event.occurred_at = claimed.occurred_at AND event.key = claimed.key
+WHERE claimed.account = $1 AND claimed.key = $2 AND ($3::timestamptz IS NULL OR claimed.occurred_at = $3)
+ORDER BY claimed.occurred_at DESC
+LIMIT 1;

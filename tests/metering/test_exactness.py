@@ -1,0 +1,797 @@
+"""Rollups are always exact: whatever was recorded, rolled up, broken off and started anew, every answer is the naive one.
+
+The machine below does what a service lives through, in any order, and compares each answer with a few lines of Python
+over the events that were acknowledged. The races that it cannot meet by itself are staged one by one underneath.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final, TypeVar
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from metering.config import Settings
+from metering.errors import DatabaseUnavailableError
+from metering.events import AdmittedEvent, Dimension, UsageEvent
+from metering.ingest.admit import Admission, admit
+from metering.ingest.batch import Writer
+from metering.ingest.receipts import Receipt
+from metering.ingest.write import Submission
+from metering.limits import LIMITS
+from metering.periods import Bucket, Period, bucket_bounds, zone_of
+from metering.questions import GroupOrder, Question, ValueFilter, ask
+from metering.rollups.read import (
+    After,
+    Key,
+    SeriesPoint,
+    Total,
+    read_distinct,
+    read_groups,
+    read_series,
+    read_totals,
+)
+from metering.rollups.refresh import Refreshed, Refresher
+from metering.store.event_log import EventLog
+from metering.store.pool import Connection, Database
+from metering.store.queries import sql
+from metering.store.snapshot import Snapshot
+from tests.conftest import Server
+
+START: Final = datetime(2026, 3, 27, 9, 30, tzinfo=UTC)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EVERYTHING: Final = Period(datetime(2024, 1, 1, tzinfo=UTC), datetime(2028, 1, 1, tzinfo=UTC))
+MICROSECOND: Final = timedelta.resolution
+DAY_SECONDS: Final = 86_400
+# Offsets of half and three quarters of an hour, and clocks that change, one of them by half an hour.
+ZONES: Final = ("UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "America/St_Johns", "Australia/Lord_Howe")
+# How long a period may be for its buckets to stay few.
+LONGEST: Final = {
+    Bucket.MINUTE: timedelta(hours=3),
+    Bucket.HOUR: timedelta(days=6),
+    Bucket.DAY: timedelta(days=100),
+    Bucket.WEEK: timedelta(days=800),
+    Bucket.MONTH: timedelta(days=800),
+}
+# Longer than anything here takes: reached only by a test that fails.
+PATIENCE_SECONDS: Final = 60
+
+Result = TypeVar("Result")
+
+
+# ---------------------------------------------------------------- what is recorded and asked
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """An instant, told from a clock: so long before it, then down to an edge, then so many microseconds on."""
+
+    age_seconds: int
+    edge_seconds: int
+    microseconds: int
+
+    def at(self, clock: datetime) -> datetime:
+        """The instant."""
+        at = clock - timedelta(seconds=self.age_seconds)
+        if self.edge_seconds:
+            at -= (at - EPOCH) % timedelta(seconds=self.edge_seconds)
+        return at + self.microseconds * MICROSECOND
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event before its time is known."""
+
+    values: dict[str, str | None]
+    quantity: Decimal
+    moment: Moment
+    # Instead of a moment of its own: when this one of the recorded events happened, so that hours are met again.
+    beside: int | None
+
+
+VALUES: Final[Mapping[Dimension, tuple[str | None, ...]]] = {
+    Dimension.ACCOUNT: ("a", "b"),
+    Dimension.SUBSCRIPTION: (None, "s"),
+    Dimension.USER: (None, "x", "y"),
+    Dimension.DEVICE: (None, "d"),
+    Dimension.PRODUCT: ("p", "q"),
+    Dimension.FEATURE: (None, "f"),
+    Dimension.CLASSIFICATION: (None, "c"),
+    Dimension.UNIT: ("call", "byte"),
+}
+_MINUTES: Final = 60
+ages = st.one_of(
+    st.integers(-50 * _MINUTES, 200 * _MINUTES),
+    st.integers(0, 4 * DAY_SECONDS),
+    st.builds(
+        lambda days, seconds: days * DAY_SECONDS + seconds,
+        st.sampled_from([8, 45, 399, 400]),
+        st.integers(0, DAY_SECONDS),
+    ),
+)
+moments = st.builds(
+    Moment, ages, st.sampled_from([0, 0, 1800, 3600, DAY_SECONDS]), st.sampled_from([0, 0, -1, 1, 123_456])
+)
+quantities = st.sampled_from(
+    [Decimal(text) for text in ("1", "1", "0.1", "0", "-2.5", "1E-18", "99999999999999999999.999999999999999999")]
+)
+drafts = st.builds(
+    Draft,
+    st.fixed_dictionaries({dimension.value: st.sampled_from(values) for dimension, values in VALUES.items()}),
+    quantities,
+    moments,
+    st.one_of(st.none(), st.integers(0, 99)),
+)
+filters = st.sampled_from(Dimension).flatmap(
+    lambda dimension: st.tuples(
+        st.just(dimension),
+        st.builds(
+            ValueFilter,
+            st.lists(st.sampled_from([*VALUES[dimension], None, "nobody"]), max_size=3).map(tuple),
+            st.booleans(),
+        ),
+    )
+)
+orders = st.builds(
+    GroupOrder, st.sampled_from(["KEY", "QUANTITY", "EVENTS"]), st.booleans(), st.sampled_from([None, "call", "byte"])
+)
+
+
+@st.composite
+def questions(draw: st.DrawFn, clock: datetime) -> tuple[Question, Bucket]:
+    """A question, and a bucket in which its series stays short."""
+    bounds = sorted({draw(moments).at(clock), draw(moments).at(clock)})
+    period = Period(bounds[0], bounds[-1] + MICROSECOND)
+    short_enough = [bucket for bucket in Bucket if period.end - period.start <= LONGEST[bucket]]
+    question = ask(
+        period=period,
+        zone_name=draw(st.sampled_from(ZONES)),
+        group_by=draw(st.lists(st.sampled_from(Dimension), max_size=3, unique=True)),
+        filters=dict(draw(st.lists(filters, max_size=2))),
+        accounts=draw(
+            st.sampled_from([None, None, None, frozenset("a"), frozenset("b"), frozenset("ab"), frozenset()])
+        ),
+        limits=LIMITS,
+    )
+    return question, draw(st.sampled_from(short_enough))
+
+
+# ---------------------------------------------------------------- the naive answers
+
+
+def exact_sum(numbers: Sequence[Decimal]) -> Decimal:
+    """The sum, with every digit."""
+    with localcontext(prec=200):
+        return sum(numbers, Decimal(0))
+
+
+def kept(events: Sequence[AdmittedEvent], question: Question) -> list[AdmittedEvent]:
+    """The events that a question means."""
+
+    def keeps(event: AdmittedEvent) -> bool:
+        in_scope = question.accounts is None or event.event.account in question.accounts
+        return in_scope and all(
+            (getattr(event.event, dimension.value) in chosen.values) is not chosen.negated
+            for dimension, chosen in question.filters.items()
+        )
+
+    period = question.period
+    return [event for event in events if period.start <= event.occurred_at < period.end and keeps(event)]
+
+
+def totals_of(events: Sequence[AdmittedEvent]) -> tuple[Total, ...]:
+    """Figures by unit."""
+    units = sorted({event.event.unit for event in events})
+    of_units = [(unit, [event.quantity for event in events if event.event.unit == unit]) for unit in units]
+    return tuple(Total(unit, exact_sum(of), len(of), min(of), max(of)) for unit, of in of_units)
+
+
+def grouped(events: Sequence[AdmittedEvent], dimensions: Sequence[Dimension]) -> dict[Key, list[AdmittedEvent]]:
+    """The events by the values of these dimensions."""
+    groups: dict[Key, list[AdmittedEvent]] = {}
+    for event in events:
+        key = tuple(getattr(event.event, dimension.value) for dimension in dimensions)
+        groups.setdefault(key, []).append(event)
+    return groups
+
+
+def in_order(groups: Mapping[Key, Sequence[AdmittedEvent]], order: GroupOrder) -> list[Key]:
+    """The keys in the order of the contract; a missing value sorts last, ties are by key."""
+    units = {event.event.unit for events in groups.values() for event in events}
+    unit = order.unit or (min(units) if len(units) == 1 else None)
+
+    def value(key: Key) -> Decimal:
+        if order.field == "QUANTITY" and unit is not None:
+            return exact_sum([event.quantity for event in groups[key] if event.event.unit == unit])
+        return Decimal(len(groups[key]))
+
+    keys = sorted(groups, key=lambda key: tuple((value is None, value or "") for value in key))
+    if order.field == "KEY":
+        return keys[::-1] if order.descending else keys
+    return sorted(keys, key=value, reverse=order.descending)
+
+
+def points_of(events: Sequence[AdmittedEvent], bounds: Sequence[datetime]) -> list[SeriesPoint]:
+    """The points of a group's series, by unit and bucket."""
+    points = []
+    for unit in sorted({event.event.unit for event in events}):
+        for index, (start, end) in enumerate(pairwise(bounds)):
+            inside = [e.quantity for e in events if e.event.unit == unit and start <= e.occurred_at < end]
+            if inside:
+                points.append(SeriesPoint(unit, index, exact_sum(inside), len(inside)))
+    return points
+
+
+def distinct_of(events: Sequence[AdmittedEvent], dimension: Dimension) -> dict[str, int]:
+    """How many values there are, by unit."""
+    values: dict[str, set[object]] = {}
+    for event in events:
+        values.setdefault(event.event.unit, set()).add(getattr(event.event, dimension.value))
+    return {unit: len(of_unit - {None}) for unit, of_unit in values.items()}
+
+
+# ---------------------------------------------------------------- a service that dies
+
+
+class Fuse:
+    """Lets so many statements pass; at the last one the whole process is gone: before it, after it, or during it."""
+
+    def __init__(self, statements: int, how: str) -> None:
+        self.left = statements
+        self._how = how
+        self.kill: Callable[[], None] = lambda: None
+
+    async def burn(self, run: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
+        """Run a statement, if we live."""
+        self.left -= 1
+        if self.left:
+            return await run(*arguments)
+        if self._how == "during":
+            # Once what follows waits for the server; cancelled as the worker's task is when the service stops.
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+            return await run(*arguments)
+        if self._how == "after":
+            await run(*arguments)
+        self.kill()
+        raise ConnectionResetError
+
+
+class MortalConnection:
+    """A connection that burns the fuse with each statement."""
+
+    def __init__(self, connection: Connection, fuse: Fuse) -> None:
+        self._connection = connection
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._connection, name)
+        return (
+            partial(self._fuse.burn, attribute) if name in {"execute", "fetch", "fetchrow", "fetchval"} else attribute
+        )
+
+
+class MortalDatabase(Database):
+    """A pool whose process dies when the fuse is burnt."""
+
+    fuse: Fuse
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection that burns the fuse."""
+        async with super().connection() as connection:
+            yield MortalConnection(connection, self.fuse)  # type: ignore[misc]  # a connection as far as anyone can tell
+
+
+async def connect(database_url: str) -> Database:
+    """A pool, as a process has one."""
+    return await Database.connect(Settings(database_url=database_url), LIMITS)
+
+
+async def run_and_die(database_url: str, now: datetime, fuse: Fuse) -> bool:
+    """A refresher's process that dies at the fuse's end, unless it is done before; says whether it died."""
+    database = await MortalDatabase.connect(Settings(database_url=database_url), LIMITS)
+    database.fuse = fuse
+    fuse.kill = database._pool.terminate
+    task = asyncio.create_task(Refresher(database).run(now))
+    await asyncio.wait({task})
+    # Its connections end without a word: no rollback, no unlock.
+    await database.close()
+    if fuse.left > 0:
+        assert task.result() is not None
+        return False
+    assert task.cancelled() or isinstance(task.exception(), (DatabaseUnavailableError, asyncpg.InterfaceError))
+    return True
+
+
+async def refreshed(refresher: Refresher, now: datetime) -> Refreshed:
+    """Run until the refresher's place is free: the server may take a moment to see that its last holder is dead."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        done = None
+        while done is None:
+            done = await refresher.run(now)
+    return done
+
+
+def submission_of(events: Sequence[UsageEvent], now: datetime) -> Submission:
+    """Events as a request submits them."""
+    admitted, rejected = admit(events, Admission(limits=LIMITS, now=now, restamp_window=timedelta(hours=1)))
+    assert not rejected
+    return Submission(admitted=admitted, rejected=rejected, received_at=now)
+
+
+# ---------------------------------------------------------------- the machine
+
+
+class Exactness(RuleBasedStateMachine):
+    """A service, what was acknowledged by it, and a clock of its own."""
+
+    server: Server
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = START
+        self.events: list[AdmittedEvent] = []
+        self.database_url = self.server.clone()
+        self.runner = asyncio.Runner()
+        self.run = self.runner.run
+        self.run(self._start())
+
+    def teardown(self) -> None:
+        """End the service and remove its database."""
+        self.run(self._stop())
+        self.runner.close()
+        self.server.drop(self.database_url)
+
+    async def _start(self) -> None:
+        self.database = await connect(self.database_url)
+        self.writer = Writer(EventLog(self.database), LIMITS)
+        self.writer.start()
+
+    async def _stop(self) -> None:
+        await self.writer.close()
+        await self.database.close()
+
+    def _drafted(self, drafted: Sequence[Draft]) -> Submission:
+        events = [
+            UsageEvent(
+                id=f"event {len(self.events) + number}",
+                source="test",
+                occurred_at=self._instant(draft),
+                quantity=draft.quantity,
+                **draft.values,  # type: ignore[arg-type]  # the required dimensions are never None
+            )
+            for number, draft in enumerate(drafted)
+        ]
+        return submission_of(events, self.clock)
+
+    def _instant(self, draft: Draft) -> datetime:
+        if draft.beside is None or not self.events:
+            return draft.moment.at(self.clock)
+        return self.events[draft.beside % len(self.events)].occurred_at
+
+    # -------------------------------------------------------- what happens
+
+    @initialize(drafted=st.lists(drafts, min_size=4, max_size=12))
+    def begin(self, drafted: Sequence[Draft]) -> None:
+        """There is some usage to begin with."""
+        self.record(drafted, [])
+
+    @rule(drafted=st.lists(drafts, min_size=1, max_size=6), again=st.lists(st.integers(0, 99), max_size=3))
+    def record(self, drafted: Sequence[Draft], again: Sequence[int]) -> None:
+        """Record new events, and some once more that are new or recorded already."""
+        new = self._drafted(drafted)
+        known = [*self.events, *(event for _, event in new.admitted)]
+        repeated = [known[index % len(known)] for index in again]
+        everything = [*(event for _, event in new.admitted), *repeated]
+        submission = msgspec.structs.replace(new, admitted=list(enumerate(everything)))
+        receipt = self.run(self.writer.submit(submission))
+        assert Receipt(len(drafted), len(again), ()) == receipt
+        self.events += [event for _, event in new.admitted]
+
+    @rule(hours=st.sampled_from([0, 1, 1, 5, 24, 100]), minutes=st.integers(0, 59))
+    def refresh(self, hours: int, minutes: int) -> None:
+        """Time passes, and the refresher runs."""
+        self.clock += timedelta(hours=hours, minutes=minutes)
+        self.run(refreshed(Refresher(self.database), self.clock))
+
+    @rule(
+        hours=st.sampled_from([0, 1, 30]),
+        statements=st.integers(1, 30),
+        how=st.sampled_from(["before", "after", "during"]),
+    )
+    def die(self, hours: int, statements: int, how: str) -> None:
+        """Time passes, and the refresher dies at any of its statements."""
+        self.clock += timedelta(hours=hours)
+        self.run(run_and_die(self.database_url, self.clock, Fuse(statements, how)))
+
+    @rule(drafted=st.lists(drafts, min_size=1, max_size=3), hours=st.sampled_from([1, 2, 30]))
+    def race(self, drafted: Sequence[Draft], hours: int) -> None:
+        """A writer that has written but not committed, while time passes and the refresher runs."""
+        submission = self._drafted(drafted)
+        self.clock += timedelta(hours=hours)
+        self.run(self._race(submission))
+        self.events += [event for _, event in submission.admitted]
+
+    async def _race(self, submission: Submission) -> None:
+        async with writing(HeldLog(self.database), [event for _, event in submission.admitted]) as held:
+            refresher = CountingRefresher(self.database)
+            running = asyncio.create_task(refreshed(refresher, self.clock))
+            await refresher.waited.wait()
+            assert not running.done()
+            held.released.set()
+        await running
+
+    @rule()
+    def restart(self) -> None:
+        """The service stops and starts again; nothing is kept but the database."""
+        self.run(self._stop())
+        self.run(self._start())
+
+    # -------------------------------------------------------- what is answered
+
+    @invariant()
+    def everything_is_there(self) -> None:
+        """All usage by all dimensions at once is what was acknowledged."""
+        question = ask(
+            period=EVERYTHING, zone_name="UTC", group_by=list(Dimension), filters={}, accounts=None, limits=LIMITS
+        )
+        self.run(self._compare_groups(question, GroupOrder("KEY", descending=False), 1_000))
+
+    @invariant()
+    def the_last_days_are_there(self) -> None:
+        """The last days as Kathmandu has them, each of which is hours and edges of hours, are what was acknowledged."""
+        question = ask(
+            period=Period(self.clock - timedelta(days=5), self.clock + timedelta(days=1)),
+            zone_name="Asia/Kathmandu",
+            group_by=[Dimension.ACCOUNT],
+            filters={},
+            accounts=None,
+            limits=LIMITS,
+        )
+        self.run(self._compare(question, Bucket.DAY, GroupOrder("KEY", descending=True), 2, Dimension.USER))
+
+    @rule(data=st.data(), order=orders, first=st.integers(1, 8), dimension=st.sampled_from(Dimension))
+    def answer(self, data: st.DataObject, order: GroupOrder, first: int, dimension: Dimension) -> None:
+        """Totals, groups, series and distinct counts of any question are the naive ones."""
+        question, bucket = data.draw(questions(self.clock))
+        self.run(self._compare(question, bucket, order, first, dimension))
+
+    async def _compare(
+        self, question: Question, bucket: Bucket, order: GroupOrder, first: int, dimension: Dimension
+    ) -> None:
+        events = kept(self.events, question)
+        async with Snapshot(self.database) as snapshot:
+            assert totals_of(events) == await read_totals(snapshot, question)
+        shown = await self._compare_groups(question, order, first)
+        groups = grouped(events, question.group_by)
+        others = [event for key, of_key in groups.items() if key not in shown for event in of_key]
+        async with Snapshot(self.database) as snapshot:
+            if shown:
+                bounds, points = await read_series(snapshot, question, shown, bucket)
+                assert bucket_bounds(question.period, zone_of(question.zone_name), bucket) == bounds
+                assert [points_of(groups[key], bounds) for key in shown] == points
+                counts = await read_distinct(snapshot, question, shown, dimension, remainder=False)
+                assert [distinct_of(groups[key], dimension) for key in shown] == counts
+            if others:
+                (count,) = await read_distinct(snapshot, question, shown, dimension, remainder=True)
+                assert distinct_of(others, dimension) == count
+
+    async def _compare_groups(self, question: Question, order: GroupOrder, first: int) -> list[Key]:
+        """Compare two pages, the first and all that follows; return the keys of the first."""
+        groups = grouped(kept(self.events, question), question.group_by)
+        keys = in_order(groups, order)
+        async with Snapshot(self.database) as snapshot:
+            page = await read_groups(snapshot, question, order, first, None)
+            assert [(key, totals_of(groups[key])) for key in keys[:first]] == [(g.key, g.totals) for g in page.groups]
+            assert (len(keys), len(keys) > first) == (page.group_count, page.has_next)
+            others = [event for key in keys[first:] for event in groups[key]]
+            assert totals_of(others) == page.remainder
+            if page.groups:
+                last = page.groups[-1]
+                following = msgspec.structs.replace(order, unit=page.order_unit or order.unit)
+                rest = await read_groups(snapshot, question, following, 1_000, After(last.key, last.order_value))
+                expected = [(key, totals_of(groups[key])) for key in keys[first:]]
+                assert expected == [(g.key, g.totals) for g in rest.groups]
+                assert totals_of([event for key in keys[:first] for event in groups[key]]) == rest.remainder
+        return keys[:first]
+
+
+def test_every_answer_is_the_naive_one(servers: dict[str, Server], engine: str) -> None:
+    """However events, refreshes, deaths and restarts follow each other, every answer is that of the events alone."""
+
+    class OnThisEngine(Exactness):
+        server = servers[engine]
+
+    checked = settings(
+        max_examples=12,
+        stateful_step_count=14,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(OnThisEngine, settings=checked)
+
+
+# ---------------------------------------------------------------- the races, one by one
+
+
+class HeldLog(EventLog):
+    """A log whose transaction stays open, with everything written, until it is released."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.reached = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def _append(self, connection: Connection, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
+        await super()._append(connection, events)
+        await self.hold()
+
+    async def hold(self) -> None:
+        """Say that it is reached, and wait."""
+        self.reached.set()
+        await self.released.wait()
+
+
+class HeldBeforeReading(HeldLog):
+    """A log that has entered as a writer, but waits before it reads which horizon is published."""
+
+    async def _append(self, connection: Connection, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
+        await EventLog._append(self, Stopping(connection, self.hold), events)  # type: ignore[arg-type]
+
+
+class Stopping:
+    """A connection that stops before it reads the published horizon."""
+
+    def __init__(self, connection: Connection, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._connection = connection
+        self._stop = stop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
+        """Stop before the one statement."""
+        if statement == sql("events.read_published"):
+            await self._stop()
+        return await self._connection.fetchval(statement, *arguments)
+
+
+@asynccontextmanager
+async def writing(held: HeldLog, events: Sequence[AdmittedEvent]) -> AsyncIterator[HeldLog]:
+    """A writer that is held where `held` holds it; it has committed when the block is left."""
+    task = asyncio.create_task(held.append([(event, START) for event in events]))
+    await held.reached.wait()
+    try:
+        yield held
+    finally:
+        held.released.set()
+        await task
+
+
+class CountingRefresher(Refresher):
+    """A refresher that says when it has looked for writers a few times, and they were still there."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.waited = asyncio.Event()
+        self._looks = 0
+
+    async def _writers(self, connection: Connection) -> Sequence[str]:
+        writers = await super()._writers(connection)
+        self._looks += 1
+        if self._looks > 3:
+            self.waited.set()
+        return writers
+
+
+class HastyRefresher(Refresher):
+    """A refresher that does not wait for writers: what the others would be without that step."""
+
+    async def _await_writers(self, connection: Connection) -> None:
+        """Wait for nobody."""
+
+
+NOW: Final = datetime(2026, 3, 27, 12, 5, tzinfo=UTC)
+LAST_HOUR: Final = datetime(2026, 3, 27, 11, 59, 59, 999_999, tzinfo=UTC)
+LAST_WEEK: Final = datetime(2026, 3, 20, tzinfo=UTC)
+
+
+def calls(first: int, *occurred_at: datetime) -> list[AdmittedEvent]:
+    """Events of one call each, named by their numbers."""
+    events = [
+        UsageEvent(id=f"event {number}", source="test", occurred_at=at, account="a", product="p", unit="call")
+        for number, at in enumerate(occurred_at, first)
+    ]
+    return [event for _, event in submission_of(events, max(occurred_at)).admitted]
+
+
+async def record(database: Database, events: Sequence[AdmittedEvent]) -> None:
+    """Write events at once."""
+    await EventLog(database).append([(event, START) for event in events])
+
+
+async def counted(database: Database) -> int:
+    """How many events the answer to everything counts."""
+    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+    async with Snapshot(database) as snapshot:
+        return sum(total.events for total in await read_totals(snapshot, question))
+
+
+async def pending(database: Database) -> int:
+    """How many entries the log of pending hours has."""
+    async with database.connection() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM pending_bucket")
+    return count
+
+
+async def horizon(database: Database) -> tuple[datetime, datetime]:
+    """What is complete, and what is published."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow("SELECT complete_at, published_at FROM rollup_horizon")
+    assert row is not None
+    return row["complete_at"], row["published_at"]
+
+
+Scenario = Callable[[Database], Coroutine[Any, Any, None]]
+
+
+def play(database_url: str, scenario: Scenario) -> None:
+    """Play a scenario with a pool of its own; one that hangs fails."""
+
+    async def played() -> None:
+        database = await connect(database_url)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await scenario(database)
+        finally:
+            await database.close()
+
+    asyncio.run(played())
+
+
+def test_the_refresher_waits_for_a_writer_that_began_before(database_url: str) -> None:
+    """A writer at work when the horizon is published is waited for: its event is rolled up, and nothing is pending."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, LAST_HOUR, LAST_WEEK))
+        refresher = CountingRefresher(database)
+        async with writing(HeldLog(database), calls(2, LAST_HOUR)) as held:
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            assert not running.done()
+            assert (EPOCH, NOW.replace(minute=0)) == await horizon(database)
+            assert 2 == await counted(database)
+            held.released.set()
+        done = await running
+
+        assert done is not None
+        assert (NOW.replace(minute=0), 0, 0) == (done.complete_at, done.worked_off, await pending(database))
+        assert 3 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_without_waiting_an_event_would_be_lost(database_url: str) -> None:
+    """The race is real, and these tests hit it: a refresher that does not wait rolls up without the event, for good."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, LAST_HOUR))
+        async with writing(HeldLog(database), calls(1, LAST_HOUR)):
+            assert await HastyRefresher(database).run(NOW) is not None
+
+        assert 1 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_a_writer_that_begins_after_publishing_logs_pending(database_url: str) -> None:
+    """Between publishing and rolling up a new writer is not waited for: it logs, and its event is in the next answer."""
+
+    async def scenario(database: Database) -> None:
+        # TimescaleDB makes whoever writes into a chunk wait for whoever makes it: let both chunks be there.
+        await record(database, calls(0, LAST_HOUR, LAST_WEEK))
+        refresher = CountingRefresher(database)
+        async with writing(HeldLog(database), calls(2, LAST_HOUR)) as held:
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            await record(database, calls(3, LAST_HOUR, LAST_WEEK, NOW))
+            assert not running.done()
+            assert 2 == await pending(database)
+            assert 5 == await counted(database)
+            held.released.set()
+        done = await running
+
+        assert done is not None
+        assert (2, 0) == (done.worked_off, await pending(database))
+        assert 6 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_a_writer_that_began_before_may_read_the_new_horizon(database_url: str) -> None:
+    """A writer that entered before, and reads the horizon after it was published, logs; its event counts once."""
+
+    async def scenario(database: Database) -> None:
+        refresher = CountingRefresher(database)
+        async with writing(HeldBeforeReading(database), calls(0, LAST_HOUR)) as held:
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            held.released.set()
+        done = await running
+
+        assert done is not None
+        assert (1, 0) == (done.worked_off, await pending(database))
+        assert 1 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_a_late_event_that_commits_while_pending_is_worked_off_stays_pending(database_url: str) -> None:
+    """An event of an hour that is being rolled up again is in the answer, before, while and after."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, LAST_HOUR))
+        await refreshed(Refresher(database), NOW)
+        await record(database, calls(1, LAST_HOUR))
+        async with writing(HeldLog(database), calls(2, LAST_HOUR)) as held:
+            running = asyncio.create_task(refreshed(Refresher(database), NOW))
+            await asyncio.wait({running}, timeout=0.5)  # it need not wait for a late writer, and may
+            assert 2 == await counted(database)
+            held.released.set()
+        assert 3 == await counted(database)
+        await running
+        assert 3 == await counted(database)
+        await refreshed(Refresher(database), NOW)
+        assert (3, 0) == (await counted(database), await pending(database))
+
+    play(database_url, scenario)
+
+
+def test_one_refresher_works_at_a_time(database_url: str) -> None:
+    """While one is at work another one says so and does nothing; afterwards it has its turn."""
+
+    async def scenario(database: Database) -> None:
+        refresher = CountingRefresher(database)
+        async with writing(HeldLog(database), calls(0, LAST_HOUR)):
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            assert await Refresher(database).run(NOW) is None
+        assert await running is not None
+        assert await Refresher(database).run(NOW) is not None
+
+    play(database_url, scenario)
+
+
+@pytest.mark.parametrize("how", ["before", "after", "during"])
+def test_the_refresher_may_die_at_every_statement(database_url: str, how: str) -> None:
+    """At whichever statement it dies, every answer stays exact, and the next one finishes its work."""
+
+    async def scenario(database: Database) -> None:
+        statements, clock, events = 0, NOW, 0
+        died = True
+        while died:
+            statements += 1
+            clock += timedelta(hours=7)
+            late = [clock - timedelta(hours=9), clock - timedelta(days=2), LAST_WEEK]
+            await record(database, calls(events, clock - timedelta(hours=1), *late))
+            events += 4
+            died = await run_and_die(database_url, clock, Fuse(statements, how))
+            assert events == await counted(database), statements
+            await record(database, calls(events, *late))
+            events += 3
+            assert events == await counted(database), statements
+            await refreshed(Refresher(database), clock)
+            assert events == await counted(database), statements
+            assert 0 == await pending(database)
+        assert statements > 10
+
+    play(database_url, scenario)
