@@ -13,7 +13,6 @@ from metering.ingest.receipts import Receipt
 from metering.ingest.write import Submission, write_batch
 from metering.limits import Limits
 from metering.store.event_log import EventLog
-from metering.store.faults import REFUSED_VALUE
 from metering.telemetry import logger
 
 
@@ -45,7 +44,12 @@ class Writer:
         async with self._wake:
             self._closing = True
             self._wake.notify_all()
-        await asyncio.gather(*self._tasks)
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=self._limits.shutdown_seconds_max)
+        for task in late:
+            task.cancel()
+        _fail(list(self._queue), DatabaseUnavailableError("The database did not answer before the service stopped."))
 
     async def submit(self, submission: Submission) -> Receipt:
         """Wait until the submission is written, and return its receipt.
@@ -97,16 +101,14 @@ class Writer:
             receipts = await write_batch(self._log, [waiting.submission for waiting in batch], self._limits)
         except DatabaseUnavailableError as error:
             _fail(batch, error)
-        except REFUSED_VALUE as error:
-            # One request holds what PostgreSQL refuses and admission did not foresee: it must not cost the others.
+        except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
+            # One request may hold what PostgreSQL refuses and admission did not foresee: it must not cost the others.
             if len(batch) == 1:
-                logger().error("event_refused_by_database", exc_info=error)
+                logger().error("batch_failed", exc_info=error)
                 _fail(batch, error)
             else:
                 for waiting in batch:
                     await self._write([waiting])
-        except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the requests get the error
-            _fail(batch, error)
         else:
             for waiting, receipt in zip(batch, receipts, strict=True):
                 if not waiting.receipt.done():

@@ -50,21 +50,20 @@ class Refresher:
 
     async def run(self, now: datetime | None = None) -> Refreshed | None:
         """Move the horizon up to `now` and work off some of what is pending. None where another refresher is at work."""
-        async with self._alone() as alone:
-            if not alone:
+        async with self._alone() as connection:
+            if connection is None:
                 return None
-            complete_at = await self._advance(_floor_hour((now or datetime.now(UTC)) - _GRACE))
-            worked_off = await self._work_off()
+            complete_at = await self._advance(connection, _floor_hour((now or datetime.now(UTC)) - _GRACE))
+            worked_off = await self._work_off(connection)
             return Refreshed(complete_at, worked_off, more=worked_off >= _PENDING_ROWS_MAX)
 
-    async def _advance(self, until: datetime) -> datetime:
-        async with self._database.connection() as connection:
-            complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-            if until <= complete_at:
-                return complete_at
-            await connection.execute(sql("rollups.publish_horizon"), until)
-            await self._await_writers(connection)
-        await self._rollups.roll_up(Period(complete_at, until))
+    async def _advance(self, connection: Connection, until: datetime) -> datetime:
+        complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
+        if until <= complete_at:
+            return complete_at
+        await connection.execute(sql("rollups.publish_horizon"), until)
+        await self._await_writers(connection)
+        await self._rollups.roll_up(connection, Period(complete_at, until))
         return until
 
     async def _await_writers(self, connection: Connection) -> None:
@@ -78,24 +77,31 @@ class Refresher:
         rows = await connection.fetch(sql("rollups.writers_at_work"), WRITERS_LOCK)
         return [row["virtualtransaction"] for row in rows]
 
-    async def _work_off(self) -> int:
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(sql("rollups.read_pending"), _PENDING_ROWS_MAX)
+    async def _work_off(self, connection: Connection) -> int:
+        rows = await connection.fetch(sql("rollups.read_pending"), _PENDING_ROWS_MAX)
         if rows:
             ids = [row["id"] for row in rows]
-            await self._rollups.roll_up_again(sorted({(row["account"], row["bucket"]) for row in rows}), ids)
+            hours = sorted({(row["account"], row["bucket"]) for row in rows})
+            await self._rollups.roll_up_again(connection, hours, ids)
         return len(rows)
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[bool]:
+    async def _alone(self) -> AsyncIterator[Connection | None]:
+        """The connection that holds the refresher's lock, on which all its work is done; None where another one works.
+
+        Lock and work live and die in one session: a refresher that lost its lock cannot commit beside the next one.
+        """
         async with self._database.connection() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESHER_LOCK):
-                yield False
-                return
             try:
-                yield True
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESHER_LOCK)
+                if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESHER_LOCK):
+                    yield connection
+                    await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESHER_LOCK)
+                else:
+                    yield None
+            except BaseException:
+                # Whether the lock is held now is not known, and a session that goes back to the pool would keep it.
+                connection.terminate()
+                raise
 
 
 def _floor_hour(instant: datetime) -> datetime:

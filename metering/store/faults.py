@@ -21,6 +21,8 @@ _AWAY: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    # The driver lost its place in a conversation that broke off; the connection is given up.
+    asyncpg.InternalClientError,
 )
 
 # Two transactions were in each other's way: the same work, done again, will do. A check violation is a partition that
@@ -31,9 +33,6 @@ CONTENTION: Final = (
     asyncpg.UniqueViolationError,
     asyncpg.CheckViolationError,
 )
-
-# PostgreSQL refuses a value that admission let through.
-REFUSED_VALUE: Final = asyncpg.DataError
 
 
 @contextmanager
@@ -50,8 +49,8 @@ def translated() -> Iterator[None]:
         )
         raise TimeLimitError(message) from error
     except asyncpg.InterfaceError as error:
-        # The driver says so of a connection that broke between two statements; of our own mistakes it says other things.
-        if "clos" not in str(error):
+        # So the driver speaks of a connection that broke between two statements; of our own mistakes it says other things.
+        if "clos" not in str(error) and "released back to the pool" not in str(error):
             raise
         raise DatabaseUnavailableError(f"The database is away: {error}") from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:

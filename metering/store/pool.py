@@ -32,6 +32,8 @@ class Database:
                 min_size=1,
                 max_size=settings.pool_connections,
                 timeout=limits.database_connect_seconds_max,
+                # A server that vanished without a word would be waited for for ever.
+                command_timeout=2 * limits.statement_seconds_max,
                 # Statements are planned with their values: an account of 10 events and one of 10 million differ.
                 server_settings={
                     "application_name": "metering",
@@ -40,6 +42,8 @@ class Database:
                     # Room for the list of pending hours to be hashed while history is loaded.
                     "work_mem": "32MB",
                     "TimeZone": "UTC",
+                    # The writers' protocol (docs/adr/0004) needs a new snapshot for each statement.
+                    "default_transaction_isolation": "read committed",
                 },
                 # The driver would reset every session on every release, a round trip: we change only what SET LOCAL does.
                 reset=_keep,

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
+import asyncpg
+
 from metering.periods import Period
 from metering.store.engine import Engine
 from metering.store.partitions import Partitions, attached_starts
@@ -13,24 +15,26 @@ from metering.store.tables import DAILY_ROLLUPS, PARTITIONED_EVENT, PARTITIONED_
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
+# A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
+_STATEMENT_SECONDS_MAX: Final = 3_600
 
 # An hour of an account.
 AccountHour = tuple[str, datetime]
 
 
 class Rollups(Protocol):
-    """What every engine can do. Both leave the figures exact wherever they are killed."""
+    """What every engine can do, on the connection that holds the refresher's lock; exact wherever it is killed."""
 
-    async def roll_up(self, period: Period) -> None:
+    async def roll_up(self, connection: Connection, period: Period) -> None:
         """Roll up whole hours that never were, the days that they complete, and move the horizon to the period's end."""
 
-    async def roll_up_again(self, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
+    async def roll_up_again(self, connection: Connection, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
         """Roll up these hours, and the days they lie in, anew; then forget the log entries that asked for it."""
 
 
 def rollups_of(database: Database) -> Rollups:
     """The rollups of the database's engine."""
-    return TimescaleRollups(database) if database.engine is Engine.TIMESCALEDB else PostgresRollups(database)
+    return TimescaleRollups() if database.engine is Engine.TIMESCALEDB else PostgresRollups(database)
 
 
 class PostgresRollups:
@@ -40,26 +44,26 @@ class PostgresRollups:
         self._database = database
         self._partitions = Partitions(database)
 
-    async def roll_up(self, period: Period) -> None:
+    async def roll_up(self, connection: Connection, period: Period) -> None:
         """See Rollups. Works day by day, so that a year that was loaded at once is no single transaction."""
-        for step in await self._steps(period):
+        for step in await self._steps(connection, period):
             await self._partitions.ensure(PARTITIONED_USAGE_HOUR, [step.start.date()])
-            async with self._database.transaction() as connection:
-                await connection.execute(_ROLL_UP_HOURS, step.start, step.end)
+            async with connection.transaction():
+                if await connection.fetchval(_LOCK_HORIZON) > step.start:
+                    return  # somebody else did it: behind a transaction pooler, the refresher's lock fences nothing
+                await connection.execute(_ROLL_UP_HOURS, step.start, step.end, timeout=_STATEMENT_SECONDS_MAX)
                 days = Period(floor_day(step.start), floor_day(step.end))
                 if days.start < days.end:
                     for rollup in DAILY_ROLLUPS:
-                        await connection.execute(_roll_up_days(rollup), days.start, days.end)
+                        statement = _roll_up_days(rollup)
+                        await connection.execute(statement, days.start, days.end, timeout=_STATEMENT_SECONDS_MAX)
                 await connection.execute(sql("rollups.complete_horizon"), step.end)
-        async with self._database.transaction() as connection:
-            await connection.execute(sql("rollups.complete_horizon"), period.end)
+        await connection.execute(sql("rollups.complete_horizon"), period.end)
 
-    async def _steps(self, period: Period) -> list[Period]:
+    async def _steps(self, connection: Connection, period: Period) -> list[Period]:
         """The days, or parts of days, of the period for which there can be events."""
-        async with self._database.connection() as connection:
-            starts = await attached_starts(connection, PARTITIONED_EVENT)
         steps = []
-        for start in sorted(starts):
+        for start in await attached_starts(connection, PARTITIONED_EVENT):
             for index in range(PARTITIONED_EVENT.width_days):
                 day = _midnight(start + timedelta(days=index))
                 step_start, step_end = max(day, period.start), min(day + _DAY, period.end)
@@ -67,15 +71,25 @@ class PostgresRollups:
                     steps.append(Period(step_start, step_end))
         return steps
 
-    async def roll_up_again(self, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
+    async def roll_up_again(self, connection: Connection, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
         """See Rollups."""
+        try:
+            await self._roll_up_again(connection, hours, log_ids)
+        except asyncpg.CheckViolationError:
+            # "No partition found": one that we knew was dropped meanwhile.
+            self._partitions.forget()
+            raise
+
+    async def _roll_up_again(
+        self, connection: Connection, hours: Sequence[AccountHour], log_ids: Sequence[int]
+    ) -> None:
         accounts, buckets = zip(*hours, strict=True)
-        bounds = (min(buckets), max(buckets) + _HOUR)
+        late = (accounts, buckets, min(buckets), max(buckets) + _HOUR)
         await self._partitions.ensure(PARTITIONED_USAGE_HOUR, {bucket.date() for bucket in buckets})
-        async with self._database.transaction() as connection:
-            await connection.execute(_DROP_HOURS, accounts, buckets, *bounds)
-            await connection.execute(_ROLL_UP_HOURS_AGAIN, accounts, buckets, *bounds)
-            complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
+        async with connection.transaction():
+            complete_at = await connection.fetchval(_LOCK_HORIZON)
+            await connection.execute(_DROP_HOURS, *late, timeout=_STATEMENT_SECONDS_MAX)
+            await connection.execute(_ROLL_UP_HOURS_AGAIN, *late, timeout=_STATEMENT_SECONDS_MAX)
             days = sorted(
                 {(account, floor_day(hour)) for account, hour in hours if floor_day(hour) < floor_day(complete_at)}
             )
@@ -85,10 +99,10 @@ class PostgresRollups:
 
     async def _roll_up_days_again(self, connection: Connection, days: Sequence[AccountHour]) -> None:
         accounts, starts = zip(*days, strict=True)
-        bounds = (min(starts), max(starts) + _DAY)
+        late = (accounts, starts, min(starts), max(starts) + _DAY)
         for rollup in DAILY_ROLLUPS:
-            await connection.execute(_drop_days(rollup), accounts, starts, *bounds)
-            await connection.execute(_roll_up_days_again(rollup), accounts, starts, *bounds)
+            await connection.execute(_drop_days(rollup), *late, timeout=_STATEMENT_SECONDS_MAX)
+            await connection.execute(_roll_up_days_again(rollup), *late, timeout=_STATEMENT_SECONDS_MAX)
 
 
 class TimescaleRollups:
@@ -99,31 +113,24 @@ class TimescaleRollups:
     interrupted refresh was a finished one (its issue 8591).
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def roll_up(self, period: Period) -> None:
+    async def roll_up(self, connection: Connection, period: Period) -> None:
         """See Rollups."""
-        await self._refresh(period)
-        async with self._database.transaction() as connection:
-            await connection.execute(sql("rollups.complete_horizon"), period.end)
+        await self._refresh(connection, period)
+        await connection.execute(sql("rollups.complete_horizon"), period.end)
 
-    async def roll_up_again(self, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
+    async def roll_up_again(self, connection: Connection, hours: Sequence[AccountHour], log_ids: Sequence[int]) -> None:
         """See Rollups. By whole days, joined where they touch: a refresh costs more to begin than to widen."""
-        async with self._database.connection() as connection:
-            complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
+        complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
         for period in _joined({floor_day(hour) for _, hour in hours}):
-            await self._refresh(Period(period.start, min(period.end, complete_at)))
-        async with self._database.transaction() as connection:
-            await connection.execute(sql("rollups.delete_pending"), log_ids)
+            await self._refresh(connection, Period(period.start, min(period.end, complete_at)))
+        await connection.execute(sql("rollups.delete_pending"), log_ids)
 
-    async def _refresh(self, period: Period) -> None:
+    async def _refresh(self, connection: Connection, period: Period) -> None:
         days = Period(floor_day(period.start), floor_day(period.end))
-        async with self._database.connection() as connection:
-            await connection.execute(_refresh(USAGE_HOUR), period.start, period.end)
-            if days.start < days.end:
-                for rollup in DAILY_ROLLUPS:
-                    await connection.execute(_refresh(rollup), days.start, days.end)
+        await connection.execute(_refresh(USAGE_HOUR), period.start, period.end, timeout=_STATEMENT_SECONDS_MAX)
+        if days.start < days.end:
+            for rollup in DAILY_ROLLUPS:
+                await connection.execute(_refresh(rollup), days.start, days.end, timeout=_STATEMENT_SECONDS_MAX)
 
 
 def floor_day(instant: datetime) -> datetime:
@@ -151,6 +158,9 @@ def _joined(days: Iterable[datetime]) -> list[Period]:
 def _columns(rollup: Rollup, prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in rollup.dimensions)
 
+
+# Held until the step commits: two refreshers never roll up the same hours side by side.
+_LOCK_HORIZON: Final = "SELECT complete_at FROM rollup_horizon FOR UPDATE"
 
 _TARGET: Final = "bucket, {columns}, quantity, events, minimum, maximum"
 

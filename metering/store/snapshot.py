@@ -5,13 +5,14 @@ therefore agree with each other, whatever is written meanwhile.
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from typing import Any, Self
 
 import msgspec
 
+from metering.errors import MeteringError
 from metering.store.faults import translated
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -35,37 +36,49 @@ class Snapshot:
         self._database = database
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
-        self._connection: Connection | None = None
-        self._horizon: Horizon | None = None
+        self._open: tuple[Connection, Horizon] | None = None
+        self._failure: MeteringError | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
-        self._connection = None
+        self._open = None
 
     async def fetch(self, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
         """The rows that a statement answers in this snapshot."""
         async with self._turn:
-            # The transaction outlives this call, so what the driver says here is translated here.
-            with translated():
-                connection = await self._opened()
+            with self._translated():
+                connection, _ = await self._opened()
                 rows: list[Any] = await connection.fetch(statement, *arguments)
-            return rows
+                return rows
 
     async def horizon(self) -> Horizon:
         """Where the rollups stand."""
         async with self._turn:
-            with translated():
-                await self._opened()
-        assert self._horizon is not None
-        return self._horizon
+            with self._translated():
+                _, horizon = await self._opened()
+                return horizon
 
-    async def _opened(self) -> Connection:
-        if self._connection is None:
-            self._connection = await self._stack.enter_async_context(self._database.snapshot())
-            row = await self._connection.fetchrow(sql("rollups.read_horizon"))
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The transaction outlives each call, so what the driver says is translated here; and after it failed once, it is
+        over: every later question has the same answer.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            with translated():
+                yield
+        except MeteringError as error:
+            self._failure = error
+            raise
+
+    async def _opened(self) -> tuple[Connection, Horizon]:
+        if self._open is None:
+            connection = await self._stack.enter_async_context(self._database.snapshot())
+            row = await connection.fetchrow(sql("rollups.read_horizon"))
             assert row is not None, "the first migration puts one row there"
-            self._horizon = Horizon(row["as_of"], row["complete_at"], row["has_pending"])
-        return self._connection
+            self._open = connection, Horizon(row["as_of"], row["complete_at"], row["has_pending"])
+        return self._open

@@ -270,7 +270,7 @@ def keeps(chosen: Mapping[str, Sequence[str | None]], value: str | None) -> bool
 def filters_of(dimension: str) -> list[dict[str, list[str | None]]]:
     """Every form of a filter on a dimension: values that occur, one that does not, null, nothing."""
     first, second = sorted({value for event in EVENTS if (value := event.get(dimension)) is not None})[:2]
-    lists = ([], [first], [first, second, "nobody"], [None], [first, None], ["nobody"])
+    lists: tuple[list[str | None], ...] = ([], [first], [first, second, "nobody"], [None], [first, None], ["nobody"])
     return [{member: list(values)} for member in ("in", "notIn") for values in lists]
 
 

@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from metering.config import Settings
-from metering.errors import DatabaseUnavailableError
+from metering.corrections import CorrectionOrder, correct_event
+from metering.errors import ConflictError, DatabaseUnavailableError
 from metering.events import AdmittedEvent, Dimension, UsageEvent
 from metering.ingest.admit import Admission, admit
 from metering.ingest.batch import Writer
 from metering.ingest.receipts import Receipt
 from metering.ingest.write import Submission
+from metering.keys import ApiKey, Scope
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter, ask
@@ -128,6 +130,15 @@ drafts = st.builds(
     quantities,
     moments,
     st.one_of(st.none(), st.integers(0, 99)),
+)
+corrections = st.dictionaries(
+    st.sampled_from(sorted({dimension.value for dimension in VALUES} - {"account"} | {"quantity"})),
+    st.none(),
+    min_size=1,
+).flatmap(
+    lambda names: st.fixed_dictionaries(
+        {name: quantities if name == "quantity" else st.sampled_from(VALUES[Dimension(name)]) for name in names}
+    )
 )
 filters = st.sampled_from(Dimension).flatmap(
     lambda dimension: st.tuples(
@@ -248,19 +259,21 @@ class Fuse:
         self._how = how
         self.kill: Callable[[], None] = lambda: None
 
-    async def burn(self, run: Callable[..., Coroutine[Any, Any, Result]], *arguments: object) -> Result:
+    async def burn(
+        self, run: Callable[..., Coroutine[Any, Any, Result]], *arguments: object, **options: object
+    ) -> Result:
         """Run a statement, if we live."""
         self.left -= 1
         if self.left:
-            return await run(*arguments)
+            return await run(*arguments, **options)
         if self._how == "during":
             # Once what follows waits for the server; cancelled as the worker's task is when the service stops.
             task = asyncio.current_task()
             assert task is not None
             asyncio.get_running_loop().call_soon(task.cancel)
-            return await run(*arguments)
+            return await run(*arguments, **options)
         if self._how == "after":
-            await run(*arguments)
+            await run(*arguments, **options)
         self.kill()
         raise ConnectionResetError
 
@@ -312,6 +325,39 @@ async def run_and_die(database_url: str, now: datetime, fuse: Fuse) -> bool:
     return True
 
 
+KEY: Final = ApiKey(
+    prefix="mk_test",
+    name="test",
+    scopes=frozenset({Scope.ADMIN}),
+    accounts=None,
+    created_at=START,
+    expires_at=None,
+    revoked_at=None,
+)
+
+
+def correction_of(event: AdmittedEvent, values: Mapping[str, Any]) -> CorrectionOrder:
+    """An order to put these values in the event's place; to void it, when there are none."""
+    return CorrectionOrder(
+        account=event.event.account,
+        source=event.source,
+        event_id=event.event.id,
+        occurred_at=event.occurred_at,
+        reason="a test",
+        void=not values,
+        values=values,
+    )
+
+
+def corrected(event: AdmittedEvent, order: CorrectionOrder) -> AdmittedEvent | None:
+    """The event with the values of the order in effect; None when it is void."""
+    if order.void:
+        return None
+    dimensions = {name: value for name, value in order.values.items() if name != "quantity"}
+    quantity = order.values.get("quantity", event.quantity)
+    return msgspec.structs.replace(event, event=msgspec.structs.replace(event.event, **dimensions), quantity=quantity)
+
+
 async def refreshed(refresher: Refresher, now: datetime) -> Refreshed:
     """Run until the refresher's place is free: the server may take a moment to see that its last holder is dead."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -339,7 +385,9 @@ class Exactness(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = START
-        self.events: list[AdmittedEvent] = []
+        # As they were sent, and by their places among these: as they are in effect, but for those that are void.
+        self.sent: list[AdmittedEvent] = []
+        self.in_effect: dict[int, AdmittedEvent] = {}
         self.database_url = self.server.clone()
         self.runner = asyncio.Runner()
         self.run = self.runner.run
@@ -360,10 +408,20 @@ class Exactness(RuleBasedStateMachine):
         await self.writer.close()
         await self.database.close()
 
+    @property
+    def events(self) -> list[AdmittedEvent]:
+        """What every figure is made of."""
+        return list(self.in_effect.values())
+
+    def _acknowledged(self, submission: Submission) -> None:
+        for _, event in submission.admitted:
+            self.in_effect[len(self.sent)] = event
+            self.sent.append(event)
+
     def _drafted(self, drafted: Sequence[Draft]) -> Submission:
         events = [
             UsageEvent(
-                id=f"event {len(self.events) + number}",
+                id=f"event {len(self.sent) + number}",
                 source="test",
                 occurred_at=self._instant(draft),
                 quantity=draft.quantity,
@@ -374,9 +432,9 @@ class Exactness(RuleBasedStateMachine):
         return submission_of(events, self.clock)
 
     def _instant(self, draft: Draft) -> datetime:
-        if draft.beside is None or not self.events:
+        if draft.beside is None or not self.sent:
             return draft.moment.at(self.clock)
-        return self.events[draft.beside % len(self.events)].occurred_at
+        return self.sent[draft.beside % len(self.sent)].occurred_at
 
     # -------------------------------------------------------- what happens
 
@@ -389,13 +447,28 @@ class Exactness(RuleBasedStateMachine):
     def record(self, drafted: Sequence[Draft], again: Sequence[int]) -> None:
         """Record new events, and some once more that are new or recorded already."""
         new = self._drafted(drafted)
-        known = [*self.events, *(event for _, event in new.admitted)]
+        known = [*self.sent, *(event for _, event in new.admitted)]
         repeated = [known[index % len(known)] for index in again]
         everything = [*(event for _, event in new.admitted), *repeated]
         submission = msgspec.structs.replace(new, admitted=list(enumerate(everything)))
         receipt = self.run(self.writer.submit(submission))
         assert Receipt(len(drafted), len(again), ()) == receipt
-        self.events += [event for _, event in new.admitted]
+        self._acknowledged(new)
+
+    @rule(place=st.integers(0, 99), void=st.booleans(), values=corrections)
+    def correct(self, place: int, void: bool, values: Mapping[str, Any]) -> None:  # noqa: FBT001 - Hypothesis names it
+        """Correct an event, or void it; what is void already, or changes nothing, is a conflict."""
+        place %= len(self.sent)
+        event = self.in_effect.pop(place, None)
+        order = correction_of(self.sent[place], {} if void else values)
+        changed = None if event is None else corrected(event, order)
+        if changed is not None:
+            self.in_effect[place] = changed
+        if changed == event:
+            with pytest.raises(ConflictError):
+                self.run(correct_event(self.database, order, KEY, LIMITS))
+        else:
+            self.run(correct_event(self.database, order, KEY, LIMITS))
 
     @rule(hours=st.sampled_from([0, 1, 1, 5, 24, 100]), minutes=st.integers(0, 59))
     def refresh(self, hours: int, minutes: int) -> None:
@@ -419,7 +492,7 @@ class Exactness(RuleBasedStateMachine):
         submission = self._drafted(drafted)
         self.clock += timedelta(hours=hours)
         self.run(self._race(submission))
-        self.events += [event for _, event in submission.admitted]
+        self._acknowledged(submission)
 
     async def _race(self, submission: Submission) -> None:
         async with writing(HeldLog(self.database), [event for _, event in submission.admitted]) as held:
@@ -512,7 +585,7 @@ def test_every_answer_is_the_naive_one(servers: dict[str, Server], engine: str) 
         server = servers[engine]
 
     checked = settings(
-        max_examples=12,
+        max_examples=15,
         stateful_step_count=14,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -575,6 +648,19 @@ async def writing(held: HeldLog, events: Sequence[AdmittedEvent]) -> AsyncIterat
     finally:
         held.released.set()
         await task
+
+
+class HeldDatabase(Database):
+    """A pool whose transactions stay open, with everything done, until they are released."""
+
+    hold: Callable[[], Coroutine[Any, Any, None]]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction that does not commit yet."""
+        async with super().transaction() as connection:
+            yield connection
+            await self.hold()
 
 
 class CountingRefresher(Refresher):
@@ -680,6 +766,47 @@ def test_the_refresher_waits_for_a_writer_that_began_before(database_url: str) -
     play(database_url, scenario)
 
 
+def test_the_refresher_waits_for_a_correction_that_began_before(database_url: str) -> None:
+    """A correction is a writer, too: one that is at work when the horizon is published is rolled up."""
+
+    async def scenario(database: Database) -> None:
+        events = calls(0, LAST_HOUR, LAST_WEEK)
+        await record(database, events)
+        held = HeldLog(database)
+        correcting = await HeldDatabase.connect(Settings(database_url=database_url), LIMITS)
+        correcting.hold = held.hold
+        correction = asyncio.create_task(correct_event(correcting, correction_of(events[0], {}), KEY, LIMITS))
+        await held.reached.wait()
+        refresher = CountingRefresher(database)
+        running = asyncio.create_task(refresher.run(NOW))
+        await refresher.waited.wait()
+        assert not running.done()
+        assert 2 == await counted(database)
+        held.released.set()
+        await correction
+        assert await running is not None
+        await correcting.close()
+
+        assert (1, 0) == (await counted(database), await pending(database))
+
+    play(database_url, scenario)
+
+
+def test_what_lies_below_the_published_horizon_is_late(database_url: str) -> None:
+    """The last microsecond below the horizon is logged as pending; the horizon itself, and what follows, is not."""
+
+    async def scenario(database: Database) -> None:
+        await refreshed(Refresher(database), NOW)
+        at = NOW.replace(minute=0)
+        assert (at, at) == await horizon(database)
+        await record(database, calls(0, at, at + MICROSECOND, NOW))
+        assert (0, 3) == (await pending(database), await counted(database))
+        await record(database, calls(3, at - MICROSECOND))
+        assert (1, 4) == (await pending(database), await counted(database))
+
+    play(database_url, scenario)
+
+
 def test_without_waiting_an_event_would_be_lost(database_url: str) -> None:
     """The race is real, and these tests hit it: a refresher that does not wait rolls up without the event, for good."""
 
@@ -767,6 +894,28 @@ def test_one_refresher_works_at_a_time(database_url: str) -> None:
             assert await Refresher(database).run(NOW) is None
         assert await running is not None
         assert await Refresher(database).run(NOW) is not None
+
+    play(database_url, scenario)
+
+
+def test_a_refresher_whose_connections_break_says_that_the_database_is_away(database_url: str) -> None:
+    """A server that goes away under the refresher is DatabaseUnavailableError, which the worker takes for a pause."""
+
+    async def scenario(database: Database) -> None:
+        refreshing = await connect(database_url)
+        refresher = CountingRefresher(refreshing)
+        async with writing(HeldLog(database), calls(0, LAST_HOUR)):
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            async with database.connection() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND pid <> pg_backend_pid() AND state IS DISTINCT FROM 'idle in transaction'"
+                )
+            (error,) = await asyncio.gather(running, return_exceptions=True)
+        await refreshing.close()
+
+        assert isinstance(error, DatabaseUnavailableError)
 
     play(database_url, scenario)
 
