@@ -39,15 +39,14 @@ def _groups(field: SelectedField) -> GroupsAsked:
     )
 
 
-# A literal comes as it is written, a variable as it was sent and understood; one that was not sent comes as None.
-
-
 def _given(field: SelectedField, argument: str, default: object) -> Any:
+    """An argument's value, or its default: a variable that was not sent comes as None."""
     value = field.arguments.get(argument)
     return default if value is None else value
 
 
 def _name(value: object) -> str:
+    """An enum's name: a literal comes as it is written, a variable as it was understood."""
     return value.name if isinstance(value, Enum) else str(value)
 
 

@@ -12,7 +12,7 @@ from graphql_api.problems import Conflict, InvalidInput, NotFound
 from graphql_api.scalars import DecimalText, Instant, JsonObject
 from metering.corrections import Correction, CorrectionOrder, read_corrections
 from metering.errors import InputIssue, InvalidInputError
-from metering.events import UsageEvent
+from metering.events import Scalar, UsageEvent
 from metering.ingest.receipts import Receipt
 from metering.keys import Scope
 
@@ -120,7 +120,7 @@ def _usage_event(index: int, given: UsageEventInput) -> UsageEvent:
     }
     try:
         # Through the wire's own types, so that what is refused there is refused here.
-        msgspec.convert(values.get("attributes", {}), dict[str, str | int | float | bool | None])
+        msgspec.convert(values.get("attributes", {}), dict[str, Scalar])
     except msgspec.ValidationError as error:
         path = ("input", "events", str(index), "attributes")
         raise InvalidInputError(

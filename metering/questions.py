@@ -1,7 +1,6 @@
 """What can be asked of usage: a period, a zone, dimensions to group by, and a filter. Checked once, when it is made."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -77,9 +76,6 @@ def _filter_faults(chosen: ValueFilter, limits: Limits) -> Sequence[str]:
     if any(value is not None and "\0" in value for value in chosen.values):
         faults.append("A value holds a NUL character; no usage has such a value.")
     return faults
-
-
-ORDER_FIELDS: Final = ("KEY", "QUANTITY", "EVENTS")
 
 
 class GroupOrder(msgspec.Struct, frozen=True):
