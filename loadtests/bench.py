@@ -1,4 +1,4 @@
-"""What the load tests share: a service of their own, percentiles, and a table with machine and commit."""
+"""What the load tests share: an engine and a service of their own, what they use, and a table with machine and commit."""
 
 import os
 import platform
@@ -10,45 +10,93 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from metering.store.embedded import EmbeddedServer
+from metering.store.migrate import upgrade
+
 KEY = "loadtest-key-of-32-characters-00"
+TIMESCALEDB_BIN = os.environ.get("METERING_TEST_TIMESCALEDB_BIN")
+ENGINES = ("PostgreSQL", "TimescaleDB") if TIMESCALEDB_BIN else ("PostgreSQL",)
+
+
+class Usage:
+    """What a process and those that it started have used so far; it does not depend on who else runs."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def cpu_seconds(self) -> float:
+        """Processor time, of those that live."""
+        return sum(sum(map(int, fields[11:13])) for fields in self._family()) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mebibytes(self) -> float:
+        """Memory held now; what processes share counts for each."""
+        return sum(int(fields[21]) for fields in self._family()) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def _family(self) -> list[list[str]]:
+        """The fields of /proc/<pid>/stat from the third on, of each process."""
+        stats: dict[int, list[str]] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                stats[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return [fields for pid, fields in stats.items() if self._descends(pid, stats)]
+
+    def _descends(self, pid: int, stats: dict[int, list[str]]) -> bool:
+        while pid in stats:
+            if pid == self._pid:
+                return True
+            pid = int(stats[pid][1])
+        return False
 
 
 @contextmanager
-def service() -> Iterator[tuple[str, str]]:
-    """A service of its own, as it is shipped: its address, and its database's."""
-    with tempfile.TemporaryDirectory(prefix="metering-bench-") as directory:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
-        given = os.environ.get("METERING_DATABASE_URL")
-        environment |= {"METERING_BOOTSTRAP_KEY": KEY, "METERING_LOG_LEVEL": "error", "METERING_DATA_DIR": directory}
-        environment |= {"METERING_DATABASE_URL": given} if given else {}
-        program = Path(sys.executable).parent / "metering"
-        process = subprocess.Popen(
-            [program, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r"Ready: (\S+)/graphql", line)
-            if found is None:
-                raise SystemExit(f"the service did not start: {line!r}")
-            socket = Path(directory).absolute() / "postgres" / "socket"
-            yield found[1], given or f"postgresql://postgres@/metering?host={socket}"
-        finally:
-            process.terminate()
-            process.wait(30)
+def database(engine: str, directory: Path) -> Iterator[tuple[str, Usage]]:
+    """A server of this engine with a migrated database, its files in a directory that may hold one already."""
+    extra = {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"}
+    if engine == "PostgreSQL":
+        server = EmbeddedServer(directory)
+    else:
+        assert TIMESCALEDB_BIN is not None, "only then it is one of ENGINES"
+        server = EmbeddedServer(directory, Path(TIMESCALEDB_BIN), extra)
+    server.start()
+    try:
+        upgrade(server.url())
+        assert server.pid is not None, "it was started"
+        yield server.url(), Usage(server.pid)
+    finally:
+        server.stop()
 
 
-def cpu_seconds(program: str) -> float:
-    """The processor time that all running processes of this name have used so far; it does not depend on who else runs."""
-    used = 0.0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, fields = stat.read_text().partition("(")[2].rpartition(")")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if name == program:
-            used += sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
-    return used
+@contextmanager
+def service(database_url: str, **settings: str) -> Iterator[tuple[str, Usage]]:
+    """A service as it is shipped, on this database: its address, and what it uses."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
+    environment |= {"METERING_BOOTSTRAP_KEY": KEY, "METERING_LOG_LEVEL": "error", "METERING_DATABASE_URL": database_url}
+    environment |= {f"METERING_{name.upper()}": value for name, value in settings.items()}
+    program = Path(sys.executable).parent / "metering"
+    process = subprocess.Popen([program, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"Ready: (\S+)/graphql", line)
+        if found is None:
+            raise SystemExit(f"the service did not start: {line!r}")
+        yield found[1], Usage(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def scratch(engine: str) -> Iterator[Path]:
+    """A directory for an engine's files: one that stays, under METERING_BENCH_DIR, or else a temporary one."""
+    kept = os.environ.get("METERING_BENCH_DIR")
+    if kept:
+        yield Path(kept) / engine.lower()
+    else:
+        with tempfile.TemporaryDirectory(prefix="metering-bench-") as directory:
+            yield Path(directory)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

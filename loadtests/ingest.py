@@ -1,97 +1,179 @@
-"""Ingest through the endpoint, durable, beside server-side COPY of the same rows: `make bench`.
+"""Ingest through the endpoint, durable, beside what PostgreSQL itself can do with the same rows: `make bench`.
 
-Profile: see profile.py. Budget: a few seconds for each row of the table.
+Everything on one machine: client, service, PostgreSQL. Before measuring, the day is filled (see preload.py). Each
+engine takes the preload (minutes), then about two minutes. With METERING_TEST_TIMESCALEDB_BIN both engines are measured;
+with METERING_BENCH_DIR a filled database is kept and used again.
 """
 
+import argparse
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
-from profile import bodies
+from profile import ACCOUNTS, Templates
 
 import asyncpg
-import httpx2
-from bench import KEY, cpu_seconds, percentile, print_table, service
+import msgspec
+import uvloop
+from bench import ENGINES, Usage, database, percentile, print_table, scratch, service
+from client import Client
+from preload import preload
+from rivals import copy, insert_batches, insert_each
 
-SECONDS_MAX = 15.0
-CONNECTIONS = 8
-COPY_ROWS = 200_000
-SIZES = (1_000, 100, 1)
-_COLUMNS = (
-    "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device", "product",
-    "feature", "classification", "unit", "quantity",
-)  # fmt: skip
-_EVENT = ", ".join(f'"{column}"' for column in _COLUMNS)
+from metering.config import Settings
+from metering.limits import LIMITS
+from metering.store.pool import Database
 
-
-async def through_the_endpoint(address: str, size: int, seed: int) -> tuple[float, list[float], list[float]]:
-    """Events/s, the seconds that each request took, and the microseconds of CPU an event: service, PostgreSQL."""
-    count = min(40_000, max(40, int(600_000 / size)))
-    requests = iter(bodies(seed, datetime.now(UTC), timedelta(hours=1), size, min(count, 2_500)))
-    took: list[float] = []
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-
-    async def work(client: httpx2.AsyncClient, until: float) -> None:
-        for body in requests:
-            started = time.perf_counter()
-            response = await client.post("/v1/events", content=body)
-            response.raise_for_status()
-            took.append(time.perf_counter() - started)
-            if time.perf_counter() > until:
-                return
-
-    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
-        before = [cpu_seconds(program) for program in ("metering", "postgres")]
-        started = time.perf_counter()
-        await asyncio.gather(*(work(client, started + SECONDS_MAX) for _ in range(CONNECTIONS)))
-        seconds = time.perf_counter() - started
-        after = [cpu_seconds(program) for program in ("metering", "postgres")]
-    events = len(took) * size
-    cpu = [(end - start) / events * 1e6 for start, end in zip(before, after, strict=True)]
-    return events / seconds, took, cpu
+# Events of the last minute, as they come from services that are well.
+SPREAD = timedelta(minutes=1)
+SETTLE_SECONDS_MAX = 900
+WARM_UP_SECONDS = 15
+_SETTLED = """
+SELECT complete_at >= date_trunc('hour', now() - INTERVAL '3 minutes')
+   AND NOT EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
+FROM rollup_horizon
+"""
+CONNECTIONS = {1_000: 10, 100: 48, 1: 256}
+COLUMNS = [
+    "",
+    "events/s",
+    "p50 ms",
+    "p99 ms",
+    "of COPY",
+    "CPU µs/event: service",
+    "PostgreSQL",
+    "client",
+    "service MiB",
+]
 
 
-async def through_copy(url: str) -> float:
-    """Rows/s of binary COPY of recorded events and identities, already encoded, into tables with the same indexes."""
+class Measured:
+    """What was sent, and what it cost."""
+
+    def __init__(self, server: Usage, postgres: Usage) -> None:
+        self._programs = (server, postgres)
+        self.took: list[float] = []
+        self.mebibytes: list[float] = []
+        self.accepted = self.duplicates = 0
+
+    def begin(self) -> None:
+        """Now."""
+        self._before = [program.cpu_seconds() for program in self._programs]
+        self._client_before = time.process_time()
+        self._started = time.perf_counter()
+
+    def look(self) -> None:
+        """Note the memory that the service holds now."""
+        self.mebibytes.append(self._programs[0].resident_mebibytes())
+
+    @property
+    def sent(self) -> int:
+        """How many events were answered."""
+        return self.accepted + self.duplicates
+
+    def row(self, label: str) -> tuple[float, list[str]]:
+        """Events/s, and the columns of the table up to the ratio."""
+        rate = self.sent / (time.perf_counter() - self._started)
+        used = [program.cpu_seconds() - before for program, before in zip(self._programs, self._before, strict=True)]
+        used.append(time.process_time() - self._client_before)
+        latency = [f"{percentile(self.took, share) * 1_000:,.0f}" for share in (0.5, 0.99)] if self.took else ["", ""]
+        memory = f"{self.mebibytes[0]:.0f}-{max(self.mebibytes):.0f}" if self.mebibytes else ""
+        return rate, [label, f"{rate:,.0f}", *latency, *(f"{each / self.sent * 1e6:.1f}" for each in used), memory]
+
+
+async def through_the_endpoint(
+    address: str, measured: Measured, size: int, seconds: float, duplicates: float = 0
+) -> Measured:
+    """Send for so many seconds, over as many connections as CONNECTIONS says."""
+    templates = Templates(time.time_ns(), datetime.now(UTC), SPREAD, size, duplicates)
+    clients = [await Client.connect(address) for _ in range(CONNECTIONS[size])]
+    measured.begin()
+    until = time.perf_counter() + seconds
+
+    async def work(client: Client) -> None:
+        while (started := time.perf_counter()) < until:
+            status, answer = await client.post(templates.body())
+            if status != 200:
+                raise SystemExit(f"{status}: {answer.decode()}")
+            receipt = msgspec.json.decode(answer)
+            measured.accepted += receipt["accepted"]
+            measured.duplicates += receipt["duplicates"]
+            measured.took.append(time.perf_counter() - started)
+
+    async def watch() -> None:
+        while True:
+            measured.look()
+            await asyncio.sleep(1)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*map(work, clients))
+    watching.cancel()
+    for client in clients:
+        client.close()
+    return measured
+
+
+async def fill(url: str, count: int) -> None:
+    """Fill the day, unless it was filled before."""
+    filled = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        async with filled.connection() as connection:
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM event)"):
+                await preload(filled, count, ACCOUNTS, datetime.now(UTC))
+    finally:
+        await filled.close()
+
+
+async def settle(url: str) -> None:
+    """Wait until the refresher has rolled up what the day was filled with."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute("CREATE TABLE copy_event (LIKE event INCLUDING ALL)")
-        await connection.execute("CREATE TABLE copy_identity (LIKE event_identity INCLUDING ALL)")
-        events, identities = BytesIO(), BytesIO()
-        query = f"SELECT {_EVENT} FROM event ORDER BY received_at LIMIT {COPY_ROWS}"
-        status = await connection.copy_from_query(query, output=events, format="binary")
-        query = f"SELECT * FROM event_identity LIMIT {COPY_ROWS}"
-        await connection.copy_from_query(query, output=identities, format="binary")
-        events.seek(0)
-        identities.seek(0)
-        started = time.perf_counter()
-        async with connection.transaction():
-            await connection.copy_to_table("copy_identity", source=identities, format="binary")
-            await connection.copy_to_table("copy_event", source=events, columns=_COLUMNS, format="binary")
-        return int(status.split()[1]) / (time.perf_counter() - started)
+        # Another process settles it, so there is nothing to await but time.
+        while not await connection.fetchval(_SETTLED):  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
     finally:
-        await connection.execute("DROP TABLE IF EXISTS copy_event, copy_identity")
         await connection.close()
 
 
-async def main() -> None:
+async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str, str]) -> list[list[str]]:
+    """The rows of an engine's table: COPY first, then the endpoint, then what most teams would write."""
+    copied = {connections: await copy(url, connections) for connections in (1, 2, 4)}
+    best = max(copied.values())
+    rows = [
+        [f"binary COPY, {connections} connections", f"{rate:,.0f}", "", "", f"{rate / best:.2f}", "", "", "", ""]
+        for connections, rate in copied.items()
+    ]
+    with service(url, **settings) as (address, server):
+        async with asyncio.timeout(SETTLE_SECONDS_MAX):
+            await settle(url)
+        # The pages that the preload left untouched are in memory and in the log before the clock starts.
+        await through_the_endpoint(address, Measured(server, postgres), 1_000, WARM_UP_SECONDS)
+        for size, share, length in ((1_000, 0.0, seconds), (100, 0.0, 20), (1, 0.0, 20), (1_000, 0.01, 20)):
+            measured = Measured(server, postgres)
+            await through_the_endpoint(address, measured, size, min(seconds, length), share)
+            label = f"{size:,} a request" + (f", {measured.duplicates / measured.sent:.1%} duplicates" if share else "")
+            rate, columns = measured.row(label)
+            rows.append([*columns[:4], f"{rate / best:.2f}", *columns[4:]])
+    for label, rival in (("INSERT … ON CONFLICT, 1,000 a batch", insert_batches), ("one INSERT an event", insert_each)):
+        rate = await rival(url)
+        rows.append([label, f"{rate:,.0f}", "", "", f"{rate / best:.2f}", "", "", "", ""])
+    return rows
+
+
+def main() -> None:
     """Measure and print."""
-    rows = []
-    with service() as (address, url):
-        rates = {}
-        for seed, size in enumerate(SIZES):
-            rate, took, cpu = await through_the_endpoint(address, size, seed)
-            rates[size] = rate
-            milliseconds = [f"{percentile(took, share) * 1_000:,.0f}" for share in (0.5, 0.99)]
-            rows.append(
-                [f"{size:,} events a request", f"{rate:,.0f}", *milliseconds, *(f"{each:.0f}" for each in cpu), ""]
-            )
-        copied = await through_copy(url)
-    for row, size in zip(rows, SIZES, strict=True):
-        row[-1] = f"{rates[size] / copied:.2f}"
-    rows.append(["binary COPY of the same rows, one connection", f"{copied:,.0f}", "", "", "", "", "1.00"])
-    columns = ["", "events/s", "p50 ms", "p99 ms", "service CPU µs/event", "PostgreSQL CPU µs/event", "of COPY"]
-    print_table("Ingest, durable, identities and rollups on", columns, rows)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preload", type=int, default=20_000_000, help="events of the same day recorded before")
+    parser.add_argument("--seconds", type=float, default=60, help="how long the first row is measured")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
+    asked = parser.parse_args()
+    settings = {"workers": "2"} | dict(each.split("=", 1) for each in asked.set)
+    for engine in ENGINES:
+        with scratch(engine) as directory, database(engine, directory) as (url, postgres):
+            uvloop.run(fill(url, asked.preload))
+            rows = uvloop.run(measure(url, postgres, asked.seconds, settings))
+        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+        title = f"Ingest on {engine}, durable, identities and rollups on, {asked.preload:,} events of the day before, {shown}"
+        print_table(title, COLUMNS, rows)
 
 
-asyncio.run(main())
+main()

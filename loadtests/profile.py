@@ -11,10 +11,13 @@ ACCOUNTS = 2_000
 PRODUCTS = 8
 FEATURES = 6
 _ENCODER = msgspec.json.Encoder()
+# Stand in ids for what makes them new each time that a body is sent, or the same as when it was sent first.
+_NEW = b"@@@@@@@@"
+_SEEN = b"########"
 
 
 def events(seed: int, now: datetime, spread: timedelta) -> Iterator[dict[str, Any]]:
-    """Events with random ids in the time before `now`; accounts by a power law (the first has about an eighth of all)."""
+    """Events with random ids in the time before `now`; accounts by a power law (the first has about an eleventh of all)."""
     rolls = random.Random(seed)
     seconds = spread.total_seconds()
     while True:
@@ -41,3 +44,30 @@ def bodies(seed: int, now: datetime, spread: timedelta, size: int, count: int) -
     """So many request bodies of so many events each, as JSON arrays."""
     stream = events(seed, now, spread)
     return [_ENCODER.encode([next(stream) for _ in range(size)]) for _ in range(count)]
+
+
+class Templates:
+    """Bodies that can be sent again and again as new events: making each from nothing would cost as much as taking it."""
+
+    def __init__(self, seed: int, now: datetime, spread: timedelta, size: int, duplicates: float = 0) -> None:
+        self._rolls = random.Random(seed)
+        stream = events(seed, now, spread)
+        self._first = self._token()
+        self._templates = [
+            _ENCODER.encode([self._marked(next(stream), duplicates) for _ in range(size)])
+            for _ in range(max(1, 20_000 // size))
+        ]
+        self._next = 0
+
+    def body(self) -> bytes:
+        """The next body: its ids are new, but for the share that repeats what this template sent when it was sent first."""
+        template = self._templates[self._next]
+        self._next = (self._next + 1) % len(self._templates)
+        return template.replace(_NEW, self._token()).replace(_SEEN, self._first)
+
+    def _token(self) -> bytes:
+        return b"%08x" % self._rolls.getrandbits(32)
+
+    def _marked(self, event: dict[str, Any], duplicates: float) -> dict[str, Any]:
+        marker = _SEEN if self._rolls.random() < duplicates else _NEW
+        return event | {"id": event["id"][8:] + marker.decode()}

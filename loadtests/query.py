@@ -7,10 +7,12 @@ import asyncio
 import random
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from profile import bodies
+from tempfile import TemporaryDirectory
 
 import httpx2
-from bench import KEY, percentile, print_table, service
+from bench import ENGINES, KEY, database, percentile, print_table, service
 
 EVENTS = 300_000
 DAYS = 30
@@ -83,17 +85,26 @@ async def measure(client: httpx2.AsyncClient, label: str) -> list[list[str]]:
     return rows
 
 
-async def main() -> None:
+async def measured(address: str) -> list[list[str]]:
+    """Load, wait until all is rolled up, and ask."""
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
+        await load(client, 1, EVENTS)
+        await settled(client)
+        return await measure(client, "rolled up")
+
+
+def main() -> None:
     """Measure and print."""
-    with service() as (address, _url):
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-        async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
-            await load(client, 1, EVENTS)
-            await settled(client)
-            rows = await measure(client, "rolled up")
-    print_table(
-        f"Questions over {EVENTS:,} events of {DAYS} days", ["question", "state", "asked", "p50 ms", "p99 ms"], rows
-    )
+    columns = ["question", "state", "asked", "p50 ms", "p99 ms"]
+    for engine in ENGINES:
+        with (
+            TemporaryDirectory(prefix="metering-bench-") as directory,
+            database(engine, Path(directory)) as (url, _),
+            service(url) as (address, _),
+        ):
+            rows = asyncio.run(measured(address))
+        print_table(f"Questions over {EVENTS:,} events of {DAYS} days on {engine}", columns, rows)
 
 
-asyncio.run(main())
+main()

@@ -25,7 +25,7 @@ class Dimension(Enum):
     UNIT = "unit"
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One metered event, in the words of the contract; `source` may come from the API key instead."""
 
     id: str
@@ -43,13 +43,14 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     attributes: dict[str, Scalar] | None = None
 
 
-class AdmittedEvent(msgspec.Struct, frozen=True):
+class AdmittedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event that may be written: every field checked, the time in UTC, its name and content hashed."""
 
     event: UsageEvent
     source: str
     occurred_at: datetime
-    quantity: Decimal
+    # In plain notation: 1.50 and 1.5 are one quantity, so they have one spelling.
+    quantity: str
     # The attributes as the JSON that is stored.
     attributes: str | None
     key: bytes
@@ -67,10 +68,10 @@ def identity_key(source: str, event_id: str) -> bytes:
     return blake2b(f"{source}\0{event_id}".encode(), digest_size=_KEY_BYTES).digest()
 
 
-def content_hash(event: UsageEvent, quantity: Decimal, attributes: str | None) -> bytes:
+def content_hash(event: UsageEvent, quantity: str, attributes: str | None) -> bytes:
     """A 128-bit hash of everything but name and time: what tells a duplicate from a conflict.
 
-    1.50 and 1.5 are the same quantity, so they hash alike. No text is empty or holds NUL, so that nothing else does.
+    The quantity is in plain notation. No text is empty or holds NUL, so that nothing but the same hashes alike.
     """
     fields = (
         event.subscription or "",
@@ -80,7 +81,7 @@ def content_hash(event: UsageEvent, quantity: Decimal, attributes: str | None) -
         event.feature or "",
         event.classification or "",
         event.unit,
-        plain(quantity),
+        quantity,
         attributes or "",
     )
     return blake2b("\0".join(fields).encode(), digest_size=_KEY_BYTES).digest()
@@ -108,19 +109,6 @@ def plain(number: Decimal) -> str:
     if "E" in text:
         text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-_ZERO = Decimal(0)
-
-
-def without_trailing_zeros(number: Decimal) -> Decimal:
-    """The same number in its one spelling: 1.000… may have more zeros than can be stored, and zero has many (-0, 0E+9)."""
-    if not number:
-        return _ZERO
-    text = str(number)
-    if "E" not in text and not ("." in text and text.endswith("0")):
-        return number
-    return Decimal(plain(number))
 
 
 def sorted_attributes(attributes: Mapping[str, Scalar] | None) -> str | None:

@@ -15,7 +15,6 @@ from metering.events import (
     in_utc,
     plain,
     sorted_attributes,
-    without_trailing_zeros,
 )
 from metering.ingest.decode import NO_OFFSET, Decoded
 from metering.ingest.receipts import Code, Rejection
@@ -64,8 +63,8 @@ def admit_one(index: int, event: UsageEvent, terms: Admission) -> AdmittedEvent 
             return Rejection(index, code, message, id=event.id, path=path)
     occurred_at = in_utc(event.occurred_at)
     attributes = sorted_attributes(event.attributes)
-    # Without trailing zeros: 1.000… may have more of them than the database can store, and would cost its whole batch.
-    quantity = without_trailing_zeros(event.quantity)
+    # In plain notation: 1.000… may have more zeros than the database can store, and would cost its whole batch.
+    quantity = plain(event.quantity)
     return AdmittedEvent(
         event=event,
         source=source,

@@ -31,6 +31,7 @@ class Writer:
         self._events_waiting = 0
         self._wake = asyncio.Condition()
         self._closing = False
+        self._look_first = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -98,7 +99,8 @@ class Writer:
 
     async def _write(self, batch: list[_Waiting]) -> None:
         try:
-            receipts = await write_batch(self._log, [waiting.submission for waiting in batch], self._limits)
+            submissions = [waiting.submission for waiting in batch]
+            receipts = await write_batch(self._log, submissions, self._limits, look_first=self._look_first)
         except DatabaseUnavailableError as error:
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
@@ -110,6 +112,8 @@ class Writer:
                 for waiting in batch:
                     await self._write([waiting])
         else:
+            # Who sends duplicates sends more of them.
+            self._look_first = any(receipt.duplicates for receipt in receipts)
             for waiting, receipt in zip(batch, receipts, strict=True):
                 if not waiting.receipt.done():
                     waiting.receipt.set_result(receipt)

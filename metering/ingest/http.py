@@ -87,6 +87,8 @@ class EventsEndpoint:
 
 
 def _atomic(request: Request) -> bool:
+    if not request.scope["query_string"]:
+        return False
     values = parse_qs(request.url.query, keep_blank_values=True)
     unknown = sorted(values.keys() - {"atomic"})
     if unknown:

@@ -37,13 +37,17 @@ _RELAUNCH_SECONDS: Final = 0.2
 _LEFT_OVER: Final = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 # A Unix socket's path has at most 107 bytes; PostgreSQL adds its own file name to the directory's.
 _SOCKET_DIRECTORY_BYTES_MAX: Final = 80
+_SHARED_BUFFERS_MEBIBYTES: Final = (128, 4_096)
 
 SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "max_connections": "100",
-    "shared_buffers": "256MB",
-    "max_wal_size": "4GB",
-    "wal_compression": "on",
+    "max_wal_size": "8GB",
+    # Names are random, so a batch touches a page of the identities' index for nearly every event, and the first touch
+    # after a checkpoint writes the page to the log: checkpoints are rare, and pages are not squeezed by pglz, which took
+    # longer than everything else together. (A server of your own may have lz4; then set it there.)
+    "checkpoint_timeout": "15min",
+    "wal_compression": "off",
     "max_locks_per_transaction": "1024",
     "jit": "off",
     "timezone": "UTC",
@@ -58,7 +62,7 @@ class EmbeddedServer:
     def __init__(self, data_dir: Path, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
         self._home = data_dir.absolute() / "postgres"
         self._bin_dir = bin_dir or wheel_bin_dir()
-        self._settings = {**SETTINGS, **(settings or {})}
+        self._settings = {**SETTINGS, "shared_buffers": f"{shared_buffers_mebibytes()}MB", **(settings or {})}
         self._in_use: IO[bytes] | None = None
         self._launched: subprocess.Popen[bytes] | None = None
 
@@ -258,6 +262,15 @@ class EmbeddedServer:
     def _run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = self._command(program, *arguments)
         return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+
+
+def shared_buffers_mebibytes() -> int:
+    """An eighth of the memory that we may use: it is taken only as data is read, and grows with what is recorded."""
+    bytes_available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no container, or one without a bound ("max")
+        bytes_available = min(bytes_available, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    low, high = _SHARED_BUFFERS_MEBIBYTES
+    return min(max(bytes_available // 8 // 2**20, low), high)
 
 
 def wheel_bin_dir() -> Path:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from metering.events import AdmittedEvent
+from metering.store.copy_text import Row, copy_rows, hexadecimal, written
 from metering.store.partitions import Partitions
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -54,15 +55,9 @@ class EventLog:
 
     async def _append(self, connection: Connection, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
         await work_as_writer(connection)
-        # Sorted, so that two writers with the same names meet in the same order and wait instead of deadlocking.
-        identities = sorted(
-            (event.event.account, day, event.key, event.occurred_at, event.content)
-            for event, _ in events
-            for day in event.days
-        )
-        await connection.copy_records_to_table("event_identity", records=identities, columns=_IDENTITY_COLUMNS)
-        rows = [_row(event, received_at) for event, received_at in events]
-        await connection.copy_records_to_table("event", records=rows, columns=_EVENT_COLUMNS)
+        rows, claims = _rows(events)
+        await copy_rows(connection, "event_identity", _IDENTITY_COLUMNS, claims)
+        await copy_rows(connection, "event", _EVENT_COLUMNS, rows)
         published_at = await connection.fetchval(sql("events.read_published"))
         late = {
             (event.event.account, hour_of(event.occurred_at)) for event, _ in events if event.occurred_at < published_at
@@ -96,22 +91,33 @@ def hour_of(instant: datetime) -> datetime:
     return instant.replace(minute=0, second=0, microsecond=0)
 
 
-def _row(admitted: AdmittedEvent, received_at: datetime) -> tuple[object, ...]:
-    event = admitted.event
-    return (
-        event.account,
-        admitted.occurred_at,
-        admitted.key,
-        admitted.source,
-        event.id,
-        received_at,
-        event.subscription,
-        event.user,
-        event.device,
-        event.product,
-        event.feature,
-        event.classification,
-        event.unit,
-        admitted.quantity,
-        admitted.attributes,
-    )
+def _rows(events: Sequence[tuple[AdmittedEvent, datetime]]) -> tuple[list[Row], list[Row]]:
+    """The rows of `event`, and those of `event_identity`."""
+    rows: list[Row] = []
+    claims: list[Row] = []
+    for admitted, received_at in events:
+        event = admitted.event
+        occurred_at = written(admitted.occurred_at)
+        key = hexadecimal(admitted.key)
+        content = hexadecimal(admitted.content)
+        claims += [(event.account, day.isoformat(), key, occurred_at, content) for day in admitted.days]
+        rows.append(
+            (
+                event.account,
+                occurred_at,
+                key,
+                admitted.source,
+                event.id,
+                written(received_at),
+                event.subscription or "",
+                event.user or "",
+                event.device or "",
+                event.product,
+                event.feature or "",
+                event.classification or "",
+                event.unit,
+                admitted.quantity,
+                admitted.attributes or "",
+            )
+        )
+    return rows, claims

@@ -33,7 +33,7 @@ EVENT = UsageEvent(
 
 def content_of(event: UsageEvent) -> bytes:
     """The hash of an event's content."""
-    return content_hash(event, event.quantity, sorted_attributes(event.attributes))
+    return content_hash(event, plain(event.quantity), sorted_attributes(event.attributes))
 
 
 # ---------------------------------------------------------------- the name

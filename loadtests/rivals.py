@@ -1,0 +1,141 @@
+"""What PostgreSQL can do with the same rows in the same tables with the same indexes, without a service: events/s.
+
+None of them rolls anything up, none answers a client; they are durable. Encoding is done before the clock starts.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import BytesIO
+from itertools import islice
+from profile import events
+from typing import Any
+
+import asyncpg
+
+from metering.events import identity_key
+
+BATCH_ROWS = 5_000
+COPY_BATCHES = 40
+INSERT_BATCH_ROWS = 1_000
+SECONDS_MAX = 5.0
+_EVENT = (
+    "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device", "product",
+    "feature", "classification", "unit", "quantity",
+)  # fmt: skip
+_IDENTITY = ("account", "day", "key", "occurred_at", "content")
+_QUOTED = ", ".join(f'"{column}"' for column in _EVENT)
+_TYPES = {"occurred_at": "timestamptz", "received_at": "timestamptz", "key": "bytea", "quantity": "numeric"}
+_VALUES = ", ".join(f"${number}::{_TYPES.get(column, 'text')}[]" for number, column in enumerate(_EVENT, 1))
+# One statement for a batch, its conflicts skipped: what most teams would write.
+_ON_CONFLICT = f"""
+WITH sent ({_QUOTED}) AS (SELECT * FROM unnest({_VALUES})),
+     fresh AS (
+         INSERT INTO event_identity (account, day, key, occurred_at, content)
+         SELECT account, (occurred_at AT TIME ZONE 'UTC')::date, key, occurred_at, key FROM sent
+         ON CONFLICT DO NOTHING
+         RETURNING account, key
+     )
+INSERT INTO event ({_QUOTED}) SELECT sent.* FROM sent JOIN fresh USING (account, key)
+"""
+_SINGLE = f"INSERT INTO event ({_QUOTED}) VALUES ({', '.join(f'${number}' for number in range(1, len(_EVENT) + 1))})"
+_SINGLE_IDENTITY = "INSERT INTO event_identity (account, day, key, occurred_at, content) VALUES ($1, $2, $3, $4, $5)"
+
+
+def event_rows() -> Iterator[tuple[Any, ...]]:
+    """Rows of `event`, of new random ids."""
+    now = datetime.now(UTC)
+    for sent in events(time.time_ns(), now, timedelta(minutes=1)):
+        at = datetime.fromisoformat(sent["occurred_at"])
+        yield (
+            sent["account"], at, identity_key(sent["source"], sent["id"]), sent["source"], sent["id"], now,
+            *(sent[name] for name in _EVENT[6:13]), Decimal(sent["quantity"]),
+        )  # fmt: skip
+
+
+def identity_of(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The row of `event_identity` to a row of `event`."""
+    return (row[0], row[1].date(), row[2], row[1], row[2])
+
+
+async def copy(url: str, connections: int) -> float:
+    """Binary COPY of batches that are encoded already, over so many connections."""
+    encoder = await asyncpg.connect(url)
+    batches = iter([await _encoded(encoder) for _ in range(COPY_BATCHES)])
+    await encoder.close()
+    pool = [await asyncpg.connect(url) for _ in range(connections)]
+    started = time.perf_counter()
+
+    async def work(connection: asyncpg.Connection) -> None:
+        for rows, identities in batches:
+            async with connection.transaction():
+                await connection.copy_to_table("event_identity", source=identities, columns=_IDENTITY, format="binary")
+                await connection.copy_to_table("event", source=rows, columns=_EVENT, format="binary")
+
+    await asyncio.gather(*map(work, pool))
+    seconds = time.perf_counter() - started
+    for connection in pool:
+        await connection.close()
+    return COPY_BATCHES * BATCH_ROWS / seconds
+
+
+async def _encoded(connection: asyncpg.Connection) -> tuple[BytesIO, BytesIO]:
+    """The two bodies of a batch, sorted as the service sorts them, encoded by PostgreSQL itself."""
+    rows = sorted(islice(event_rows(), BATCH_ROWS))
+    await connection.execute(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS encoded AS SELECT {_QUOTED} FROM event LIMIT 0;"
+        "CREATE TEMPORARY TABLE IF NOT EXISTS encoded_identity AS SELECT * FROM event_identity LIMIT 0;"
+        "TRUNCATE encoded, encoded_identity"
+    )
+    await connection.copy_records_to_table("encoded", records=rows)
+    await connection.copy_records_to_table("encoded_identity", records=sorted(map(identity_of, rows)))
+    bodies = BytesIO(), BytesIO()
+    for table, body in zip(("encoded", "encoded_identity"), bodies, strict=True):
+        await connection.copy_from_table(table, output=body, format="binary")
+        body.seek(0)
+    return bodies
+
+
+async def insert_batches(url: str) -> float:
+    """One INSERT ... ON CONFLICT for each thousand, over two connections."""
+    return await _for_some_seconds(url, INSERT_BATCH_ROWS, _insert_batch)
+
+
+async def insert_each(url: str) -> float:
+    """A transaction for each event, over two connections."""
+    return await _for_some_seconds(url, 1, _insert_one)
+
+
+async def _insert_batch(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> None:
+    await connection.execute(_ON_CONFLICT, *zip(*rows, strict=True))
+
+
+async def _insert_one(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> None:
+    async with connection.transaction():
+        await connection.execute(_SINGLE_IDENTITY, *identity_of(rows[0]))
+        await connection.execute(_SINGLE, *rows[0])
+
+
+async def _for_some_seconds(url: str, size: int, write: Any) -> float:
+    stream = event_rows()
+    # Made before the clock starts.
+    batches = iter([list(islice(stream, size)) for _ in range(min(20_000, 200_000 // size))])
+    pool = [await asyncpg.connect(url) for _ in range(2)]
+    started = time.perf_counter()
+    count = 0
+
+    async def work(connection: asyncpg.Connection) -> None:
+        nonlocal count
+        for rows in batches:
+            await write(connection, rows)
+            count += len(rows)
+            if time.perf_counter() - started > SECONDS_MAX:
+                return
+
+    await asyncio.gather(*map(work, pool))
+    seconds = time.perf_counter() - started
+    for connection in pool:
+        await connection.close()
+    return count / seconds
