@@ -7,7 +7,7 @@ import msgspec
 import strawberry
 
 from graphql_api.context import MeteringInfo
-from graphql_api.nodes import Node, node_id
+from graphql_api.nodes import EventName, Node, node_id
 from graphql_api.once import Once
 from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.questions import UsageQuery, question_of
@@ -15,7 +15,7 @@ from graphql_api.scalars import DecimalText, Instant, JsonObject
 from metering import corrections
 from metering.errors import InputIssue, InvalidInputError
 from metering.keys import Scope
-from metering.recorded import Place, RecordedEvent, read_event, read_events
+from metering.recorded import Place, RecordedEvent, read_event, read_event_at, read_events
 
 
 @strawberry.type
@@ -147,10 +147,22 @@ async def resolve_event(
     key = context.require(Scope.USAGE_READ)
     if key.accounts is not None and account not in key.accounts:
         return None
-    event = await read_event(context.snapshot, account, source, event_id, occurred_at=occurred_at)
+    return _alone(await read_event(context.snapshot, account, source, event_id, occurred_at=occurred_at), info)
+
+
+async def find_event(name: EventName, info: MeteringInfo) -> Event | None:
+    """The event of a global id, if the caller sees it."""
+    context = info.context
+    key = context.require(Scope.USAGE_READ)
+    if key.accounts is not None and name.account not in key.accounts:
+        return None
+    return _alone(await read_event_at(context.snapshot, Place(name.occurred_at, name.account, name.key)), info)
+
+
+def _alone(event: RecordedEvent | None, info: MeteringInfo) -> Event | None:
     if event is None:
         return None
-    return events_of([event], lambda: corrections.read_corrections(context.snapshot, [event]))[0]
+    return events_of([event], lambda: corrections.read_corrections(info.context.snapshot, [event]))[0]
 
 
 def events_of(

@@ -1,5 +1,11 @@
 """Global ids: opaque, and made of what names the object."""
 
+from base64 import urlsafe_b64decode
+from binascii import Error as BinasciiError
+from datetime import datetime
+from typing import Annotated, Final
+
+import msgspec
 import strawberry
 
 from graphql_api.pages import encode_cursor
@@ -15,3 +21,30 @@ class Node:
 def node_id(kind: str, *name: object) -> strawberry.ID:
     """The global id of the object of this kind and name."""
     return strawberry.ID(encode_cursor([kind, *name]))
+
+
+class EventName(msgspec.Struct, frozen=True, array_like=True, tag="Event"):
+    """What names a recorded event."""
+
+    account: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    key: bytes
+
+
+class RejectedEventName(msgspec.Struct, frozen=True, array_like=True, tag="RejectedEvent"):
+    """What names a rejected event."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+NodeName = EventName | RejectedEventName
+
+_NAME: Final[msgspec.json.Decoder[NodeName]] = msgspec.json.Decoder(NodeName)
+
+
+def named(node_id: str) -> NodeName | None:
+    """What a global id names; None where it is none of ours."""
+    try:
+        return _NAME.decode(urlsafe_b64decode(node_id + "=" * (-len(node_id) % 4)))
+    except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError):
+        return None

@@ -109,7 +109,7 @@ async def resolve_record_usage(given: RecordUsageInput, info: MeteringInfo) -> R
         message = f"{context.limits.body_events_max:,} events are taken; producers of many use POST /v1/events."
         raise InvalidInputError([InputIssue(("input", "events"), message)])
     events = [_usage_event(index, event) for index, event in enumerate(given.events)]
-    return _receipt(await context.service.record(events, key))
+    return receipt_of(await context.service.record(events, key))
 
 
 def _usage_event(index: int, given: UsageEventInput) -> UsageEvent:
@@ -129,7 +129,8 @@ def _usage_event(index: int, given: UsageEventInput) -> UsageEvent:
     return UsageEvent(**values)
 
 
-def _receipt(receipt: Receipt) -> RecordUsageReceipt:
+def receipt_of(receipt: Receipt) -> RecordUsageReceipt:
+    """A receipt as the API shows it."""
     return RecordUsageReceipt(
         accepted=receipt.accepted,
         duplicates=receipt.duplicates,

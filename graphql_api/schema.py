@@ -9,6 +9,8 @@ from strawberry.extensions import SchemaExtension
 from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
+from graphql_api.finding import resolve_node
+from graphql_api.nodes import Node
 from graphql_api.problems import HANDLERS
 from graphql_api.questions import UsageQuery
 from graphql_api.recording import (
@@ -18,6 +20,13 @@ from graphql_api.recording import (
     RecordUsageResult,
     resolve_correct_event,
     resolve_record_usage,
+)
+from graphql_api.rejected import (
+    RejectedEventConnection,
+    RetryRejectedInput,
+    RetryRejectedResult,
+    resolve_rejected_events,
+    resolve_retry_rejected_events,
 )
 from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
@@ -67,6 +76,27 @@ class Query:
         """See graphql_api/events.py."""
         return await resolve_event(account, source, id, occurred_at or None, info)
 
+    @strawberry.field(
+        description="Events that were refused and kept, newest first, each with the reason.",
+        **requires(Scope.USAGE_WRITE),
+    )
+    async def rejected_events(
+        self,
+        info: MeteringInfo,
+        source: str | None = strawberry.UNSET,
+        code: str | None = strawberry.UNSET,
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> RejectedEventConnection:
+        """See graphql_api/rejected.py."""
+        source, code = (None if given is strawberry.UNSET else given for given in (source, code))
+        return await resolve_rejected_events(source, code, first, after or None, info)
+
+    @strawberry.field(description="Any object by its global ID.")
+    async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
+        """See graphql_api/finding.py."""
+        return await resolve_node(id, info)
+
     @strawberry.field(description="Whether the service can do its work; needs no scope.")
     async def service(self, info: MeteringInfo) -> ServiceStatus:
         """See graphql_api/service.py."""
@@ -93,6 +123,14 @@ class Mutation:
     async def correct_event(self, input: CorrectEventInput, info: MeteringInfo) -> CorrectEventResult:
         """See graphql_api/recording.py."""
         return await resolve_correct_event(input, info)
+
+    @strawberry.mutation(
+        description="Send kept rejected events through admission again, as they are or with another body.",
+        **requires(Scope.USAGE_WRITE),
+    )
+    async def retry_rejected_events(self, input: list[RetryRejectedInput], info: MeteringInfo) -> RetryRejectedResult:
+        """See graphql_api/rejected.py."""
+        return await resolve_retry_rejected_events(input, info)
 
 
 class _Schema(strawberry.Schema):

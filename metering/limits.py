@@ -30,6 +30,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     writers: int = 2
     writer_retries_max: int = 20
 
+    # The quarantine: what was refused is kept, the oldest goes first.
+    rejected_events_max: int = 100_000
+    rejected_bytes_max: int = 256 * 1024 * 1024
+    rejected_age_max: timedelta = timedelta(days=30)
+    # An event of the largest names and attributes takes less than 20 KiB as JSON.
+    rejected_body_bytes_max: int = 20 * 1024
+    rejected_text_chars_max: int = 1_000
+
     # One question: wide enough for any usage, narrow enough that no calendar runs out.
     asked_from_min: datetime = datetime(1900, 1, 1, tzinfo=UTC)
     asked_to_max: datetime = datetime(2200, 1, 1, tzinfo=UTC)

@@ -52,6 +52,12 @@ async def read_event(
     return RecordedEvent(**dict(rows[0])) if rows else None
 
 
+async def read_event_at(snapshot: Snapshot, place: Place) -> RecordedEvent | None:
+    """The event that stands at this place, if one does."""
+    rows = await snapshot.fetch(sql("corrections.read_event"), [place.account, place.occurred_at, place.key])
+    return RecordedEvent(**dict(rows[0])) if rows else None
+
+
 async def read_events(
     snapshot: Snapshot, question: Question, first: int, *, after: Place | None, attributes: str | None
 ) -> tuple[list[RecordedEvent], bool]:

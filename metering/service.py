@@ -10,11 +10,14 @@ from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
 from metering.events import UsageEvent
 from metering.ingest.batch import Writer
+from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.receipts import Receipt
+from metering.ingest.refusals import Refusals
 from metering.keys import ApiKey, KeyRing
 from metering.limits import Limits
 from metering.probes import Readiness, read_readiness
+from metering.quarantine import RetryOrder, read_retry
 from metering.recorded import RecordedEvent
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
@@ -36,7 +39,12 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     async def record(self, events: Sequence[UsageEvent], key: ApiKey) -> Receipt:
         """Take a few events, as the endpoint does. Raises WriterFullError or DatabaseUnavailableError."""
-        return await self.events.record(events, key, atomic=False)
+        return await self.events.record(events, key, Refusals(key.prefix, PlainEvents(events)))
+
+    async def retry(self, orders: Sequence[RetryOrder], key: ApiKey) -> Receipt:
+        """Send rejected events again, as the endpoint does; see metering/quarantine.py."""
+        retry = await read_retry(self.database, orders, key, self.limits)
+        return await self.events.record(retry.decoded, key, retry)
 
     async def correct(self, order: CorrectionOrder, key: ApiKey) -> RecordedEvent:
         """Correct one event; see metering/corrections.py."""
@@ -60,10 +68,10 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         keys = KeyRing(database)
         if settings.bootstrap_key is not None:
             await keys.bootstrap(settings.bootstrap_key)
-        worker = Worker(Refresher(database), settings.refresh_seconds)
+        worker = Worker(Refresher(database), database, limits, settings.refresh_seconds)
         worker.start()
         stack.push_async_callback(worker.close)
-        writer = Writer(EventLog(database), limits)
+        writer = Writer(EventLog(database, limits), limits)
         writer.start()
         stack.push_async_callback(writer.close)
         window = timedelta(minutes=settings.restamp_window_minutes)

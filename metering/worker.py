@@ -1,19 +1,27 @@
-"""Background work: the refresher's loop. Every process runs it; one at a time works, by an advisory lock."""
+"""Background work: rollups are kept fresh, and rejected events that are too old forgotten.
+
+Every process runs it. One refresher at a time works, by an advisory lock; forgetting twice does no harm.
+"""
 
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from metering.errors import DatabaseUnavailableError
+from metering.limits import Limits
 from metering.rollups.refresh import Refresher
+from metering.store.pool import Database
+from metering.store.quarantine import forget_older
 from metering.telemetry import logger
 
 
 class Worker:
-    """Runs the refresher again and again until it is closed."""
+    """Does its work again and again until it is closed."""
 
-    def __init__(self, refresher: Refresher, every_seconds: float) -> None:
+    def __init__(self, refresher: Refresher, database: Database, limits: Limits, every_seconds: float) -> None:
         self._refresher = refresher
+        self._database = database
+        self._limits = limits
         self._every_seconds = every_seconds
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -33,6 +41,7 @@ class Worker:
     async def _loop(self) -> None:
         while not self._closing.is_set():
             more = await self._run()
+            await self._forget()
             if not more:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), self._every_seconds)
@@ -53,3 +62,16 @@ class Worker:
                 "refreshed", worked_off=done.worked_off, complete_at=done.complete_at.isoformat(), seconds=seconds
             )
         return done is not None and done.more
+
+    async def _forget(self) -> None:
+        """Forget rejected events that are too old."""
+        before = datetime.now(UTC) - self._limits.rejected_age_max
+        try:
+            forgotten = await forget_older(self._database, before)
+        except DatabaseUnavailableError as error:
+            logger().warning("forgetting_postponed", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above: what is too old now is so at the next run
+            logger().error("forgetting_failed", exc_info=error)
+        else:
+            if forgotten:
+                logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())

@@ -196,6 +196,18 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {**inherited, **variables}
 
 
+async def lock_waiters(database_url: str, count: int) -> None:
+    """Wait until so many sessions of this database wait for a lock; after half a minute the test has failed."""
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with asyncio.timeout(30):
+            while await connection.fetchval(statement) < count:  # noqa: ASYNC110 - other processes end it
+                await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+
+
 def usage_event(number: int = 1, **fields: Any) -> dict[str, Any]:
     """An event of the contract, with these fields instead of the usual ones."""
     event = {

@@ -58,9 +58,12 @@ class Writer:
         Raises WriterFullError when too much is waiting, DatabaseUnavailableError when it could not be written; in both
         cases it may be sent again.
         """
-        if not submission.admitted or (submission.atomic and submission.rejected):
-            return Receipt(0, 0, tuple(submission.rejected))
-        size = len(submission.admitted)
+        if submission.atomic and submission.rejected:
+            # Refused already: of the rest nothing is looked at further.
+            submission = msgspec.structs.replace(submission, admitted=())
+        size = submission.size
+        if not size:
+            return Receipt(0, 0, ())
         if self._closing:
             raise WriterFullError("The service is stopping.")
         if self._events_waiting and self._events_waiting + size > self._limits.queue_events_max:
@@ -84,14 +87,14 @@ class Writer:
             try:
                 await self._write(batch)
             finally:
-                self._events_waiting -= sum(len(waiting.submission.admitted) for waiting in batch)
+                self._events_waiting -= sum(waiting.submission.size for waiting in batch)
 
     def _take(self) -> list[_Waiting]:
         """Whole submissions, in order, up to a batch's size; always at least one."""
         batch = [self._queue.popleft()]
-        size = len(batch[0].submission.admitted)
+        size = batch[0].submission.size
         while self._queue:
-            size += len(self._queue[0].submission.admitted)
+            size += self._queue[0].submission.size
             if size > self._limits.batch_events_max:
                 break
             batch.append(self._queue.popleft())

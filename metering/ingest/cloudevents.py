@@ -18,6 +18,7 @@ import msgspec
 from metering.errors import BodyError
 from metering.events import Scalar, UsageEvent
 from metering.ingest import faults
+from metering.ingest.bodies import SentBody, written
 from metering.ingest.decode import Decoded
 from metering.ingest.elements import REFUSED, anything, check_count, elements, is_array, only_element, reason
 from metering.ingest.faults import Fault, Shape
@@ -65,6 +66,7 @@ _EVENTS: Final = msgspec.json.Decoder(list[CloudEvent])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DATA: Final = msgspec.json.Decoder(UsageData)
 
+STRUCTURED: Final = "application/cloudevents+json"
 _ATTRIBUTES: Final = Envelope.__struct_fields__
 _DATA_FIELDS: Final = UsageData.__struct_fields__
 _ID, *_OTHERS = faults.PLAIN.required
@@ -79,14 +81,28 @@ _PATHS: Final = {name: f"data.{name}" for name in _DATA_FIELDS} | {"occurred_at"
 class CloudEvents:
     """The CloudEvents of one request: as usage events, and in their own words where one of them is refused."""
 
-    def __init__(self, sent: Sequence[CloudEvent | Rejection]) -> None:
+    def __init__(
+        self, sent: Sequence[CloudEvent | Rejection], refused: Mapping[int, SentBody] | None = None, first: int = 0
+    ) -> None:
+        self._sent = sent
+        # Those that are none, as they were sent.
+        self._refused = {} if refused is None else refused
+        # The index of the first one in its request.
+        self._first = first
         # The indexes of those whose account is their subject.
         self._by_subject: set[int] = set()
-        self.decoded: Decoded = [self._usage(index, event) for index, event in enumerate(sent)]
+        self.decoded: Decoded = [self._usage(index, event) for index, event in enumerate(sent, first)]
 
     def worded(self, rejection: Rejection) -> Rejection:
         """The rejection of an event, told of the CloudEvent that it was; one that is told so already stays."""
         return _worded(rejection, by_subject=rejection.index in self._by_subject)
+
+    def body(self, index: int) -> SentBody:
+        """The event at this index in structured mode, in whichever it came: as it was sent, or written anew."""
+        event = self._sent[index - self._first]
+        if isinstance(event, Rejection):
+            return self._refused[index]
+        return SentBody(STRUCTURED, written(event))
 
     def _usage(self, index: int, event: CloudEvent | Rejection) -> UsageEvent | Rejection:
         if isinstance(event, Rejection):
@@ -120,7 +136,7 @@ def decode_structured(body: bytes) -> CloudEvents:
     try:
         return CloudEvents([_EVENT.decode(body)])
     except REFUSED:
-        return CloudEvents([_decode_element(0, only_element(body))])
+        return decode_elements([only_element(body)])
 
 
 def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
@@ -130,14 +146,32 @@ def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
     except REFUSED:
         if not is_array(body):
             raise BodyError(400, "body_unreadable", "A batch of CloudEvents is a JSON array.") from None
-        return CloudEvents([_decode_element(index, part) for index, part in enumerate(elements(body, limits))])
+        return decode_elements(elements(body, limits))
     check_count(len(events), limits)
     return CloudEvents(events)
 
 
-def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> CloudEvents:
+def decode_elements(parts: Sequence[bytes], first: int = 0) -> CloudEvents:
+    """CloudEvents one by one, so that a bad one does not cost the others; `first` is the index of the first of them."""
+    sent = [_decode_element(index, part) for index, part in enumerate(parts, first)]
+    refused = {
+        event.index: SentBody(STRUCTURED, part)
+        for event, part in zip(sent, parts, strict=True)
+        if isinstance(event, Rejection)
+    }
+    return CloudEvents(sent, refused, first)
+
+
+def decode_binary(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> CloudEvents:
     """One CloudEvent in binary mode: its attributes are headers, its data is the body. Raises BodyError when that is not JSON."""
     data = only_element(body) if body else b"{}"
+    event = _from_headers(headers, data)
+    if isinstance(event, Rejection):
+        return CloudEvents([event], {0: _structured(headers, body)})
+    return CloudEvents([event])
+
+
+def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes) -> CloudEvent | Rejection:
     attributes: dict[str, str] = {}
     for header, value in headers:
         name = header.decode("latin-1").lower()
@@ -148,11 +182,32 @@ def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> CloudE
         if text is None or attribute in attributes:
             what = "is not percent-encoded UTF-8" if text is None else "is sent twice"
             fault = (Code.MALFORMED, attribute, f"The header `{name}` {what}.")
-            return CloudEvents([_rejection(0, attributes.get("id"), fault)])
+            return _rejection(0, attributes.get("id"), fault)
         attributes[attribute] = text
-    return CloudEvents([_assemble(0, attributes, data)])
+    return _assemble(0, attributes, data)
 
 
+def _structured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> SentBody:
+    """What came in binary mode, in structured mode. What a header says unclearly, or twice, is an array of what it says."""
+    said: dict[str, list[str]] = {}
+    is_exact = True
+    for header, value in headers:
+        name = header.decode("latin-1").lower()
+        attribute = name.removeprefix("ce-")
+        if name == attribute or attribute in _OF_DATA:
+            continue
+        text = _header_text(value)
+        # Of an array nothing can be an event, but in a member that means nothing here.
+        is_exact = is_exact and text is not None and attribute not in said
+        said.setdefault(attribute, []).append(value.decode("latin-1") if text is None else text)
+    members: dict[str, object] = {name: texts[0] if len(texts) == 1 else texts for name, texts in said.items()}
+    if body:
+        members["data"] = msgspec.Raw(body)
+    return SentBody(STRUCTURED, msgspec.json.encode(members), is_exact)
+
+
+# Members of the structured mode that are no headers in binary mode: the body and its Content-Type say them.
+_OF_DATA: Final = frozenset({"data", "data_base64", "datacontenttype"})
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 

@@ -30,17 +30,20 @@ _EVENTS: Final = msgspec.json.Decoder(list[UsageEvent])
 # An event in its place, or the reason why it is none.
 Decoded = Sequence[UsageEvent | Rejection]
 
+# Where decoders put what is no event, as it was sent, by its index.
+Refused = dict[int, bytes]
+
 NO_OFFSET: Final = faults.NO_OFFSET
 
 
-def decode_json(body: bytes, limits: Limits) -> Decoded:
+def decode_json(body: bytes, limits: Limits, refused: Refused | None = None) -> Decoded:
     """One event object, or an array of them. Raises BodyError when the body as a whole is not JSON or too many events."""
     many = is_array(body)
     try:
         events = _EVENTS.decode(body) if many else [_EVENT.decode(body)]
     except REFUSED:
         parts = elements(body, limits) if many else [only_element(body)]
-        return [_decode_element(index, part) for index, part in enumerate(parts)]
+        return [decode_element(index, part, refused) for index, part in enumerate(parts)]
     check_count(len(events), limits)
     return events
 
@@ -55,8 +58,9 @@ def decode_ndjson(body: bytes, limits: Limits) -> Decoded:
 class Lines:
     """NDJSON as it arrives: each line is decoded once its end is there, so what is kept is events, not the body."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, refused: Refused | None = None) -> None:
         self._limits = limits
+        self._refused = refused
         self._decoded: list[UsageEvent | Rejection] = []
         # The line of which the end has not arrived.
         self._begun = bytearray()
@@ -87,13 +91,16 @@ class Lines:
         if not line.strip():
             return
         check_count(len(self._decoded) + 1, self._limits)
-        self._decoded.append(_decode_element(len(self._decoded), line))
+        self._decoded.append(decode_element(len(self._decoded), line, self._refused))
 
 
-def _decode_element(index: int, raw: bytes) -> UsageEvent | Rejection:
+def decode_element(index: int, raw: bytes, refused: Refused | None = None) -> UsageEvent | Rejection:
+    """One event object, or the first reason why it is none."""
     try:
         return _EVENT.decode(raw)
     except REFUSED:
+        if refused is not None:
+            refused[index] = raw
         return _explain(index, raw)
 
 

@@ -17,7 +17,8 @@ from metering.ingest.decode import Decoded
 from metering.ingest.encodings import ENCODINGS, decoded_body, encoding_of
 from metering.ingest.openapi import openapi
 from metering.ingest.readers import reader_of
-from metering.ingest.receipts import Receipt, Rejection
+from metering.ingest.receipts import Receipt
+from metering.ingest.refusals import Origin, Refusals
 from metering.ingest.write import Submission
 from metering.keys import ApiKey, KeyRing
 from metering.keys import Scope as KeyScope
@@ -64,25 +65,22 @@ class EventsEndpoint:
         reader = reader_of(request.headers.raw, self._limits)
         async for piece in decoded_body(request.stream(), encoding, self._limits):
             reader.feed(piece)
-        receipt = await self.record(reader.finish(), key, atomic=atomic, worded=reader.worded)
+        receipt = await self.record(reader.finish(), key, Refusals(key.prefix, reader), atomic=atomic)
         status = 422 if atomic and receipt.rejected else 200
         return Response(_RECEIPT.encode(receipt), status, media_type="application/json")
 
-    async def record(
-        self,
-        decoded: Decoded,
-        key: ApiKey,
-        *,
-        atomic: bool,
-        worded: Callable[[Rejection], Rejection] = lambda rejection: rejection,
-    ) -> Receipt:
-        """Admit events and wait until they are durable; a rejection is told in the words of the format it came in."""
+    async def record(self, decoded: Decoded, key: ApiKey, origin: Origin, *, atomic: bool = False) -> Receipt:
+        """Admit events and wait until they are durable, and what is refused of them is kept.
+
+        A rejection is told in the words of the format that the events came in.
+        """
         now = datetime.now(UTC)
         terms = Admission(limits=self._limits, now=now, restamp_window=self._restamp_window, accounts=key.accounts)
         admitted, rejected = admit(decoded, terms)
-        rejected = [worded(rejection) for rejection in rejected]
         return await self._writer.submit(
-            Submission(admitted=admitted, rejected=rejected, received_at=now, atomic=atomic)
+            Submission(
+                admitted=admitted, rejected=origin.worded(rejected), received_at=now, origin=origin, atomic=atomic
+            )
         )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from metering.events import UsageEvent
 from metering.ingest import faults
-from metering.ingest.decode import Decoded
+from metering.ingest.decode import Decoded, Refused
 from metering.ingest.elements import LOOKED_AT_BYTES_MAX, REFUSED, check_count, reason, unreadable
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import Limits
@@ -35,18 +35,18 @@ _ANYTHING: Final = msgspec.msgpack.Decoder()
 _LANGUAGE: Final = "MessagePack"
 
 
-def decode_msgpack(body: bytes, limits: Limits) -> Decoded:
+def decode_msgpack(body: bytes, limits: Limits, refused: Refused | None = None) -> Decoded:
     """One event map, or an array of them. Raises BodyError when the body is not MessagePack, or too many events."""
     count = _array_length(body)
     if count is None:
-        return [_only_event(body)]
+        return [_only_event(body, refused)]
     # Before anything is made: a body of 16 MiB may be an array of 16 million nils.
     check_count(count, limits)
     try:
         events = _EVENTS.decode(body)
         _ALL_EXACT.decode(body)
     except REFUSED:
-        return [_decode_element(index, raw) for index, raw in enumerate(_elements(body))]
+        return [_decode_element(index, raw, refused) for index, raw in enumerate(_elements(body))]
     return events
 
 
@@ -67,20 +67,22 @@ def _elements(body: bytes) -> list[msgspec.Raw]:
         raise unreadable(error, _LANGUAGE) from error
 
 
-def _only_event(body: bytes) -> UsageEvent | Rejection:
+def _only_event(body: bytes, refused: Refused | None) -> UsageEvent | Rejection:
     """The body as the one element. Raises BodyError when it is not MessagePack to its end."""
     try:
         msgspec.msgpack.decode(body, type=msgspec.Raw)
     except REFUSED as error:
         raise unreadable(error, _LANGUAGE) from error
-    return _decode_element(0, body)
+    return _decode_element(0, body, refused)
 
 
-def _decode_element(index: int, raw: bytes | msgspec.Raw) -> UsageEvent | Rejection:
+def _decode_element(index: int, raw: bytes | msgspec.Raw, refused: Refused | None) -> UsageEvent | Rejection:
     try:
         event = _EVENT.decode(raw)
         _EXACT.decode(raw)
     except REFUSED:
+        if refused is not None:
+            refused[index] = bytes(raw)
         return _explain(index, raw)
     return event
 

@@ -4,17 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from metering.errors import BodyError
+from metering.ingest.bodies import PlainEvents, Sent, SentBody
 from metering.ingest.cloudevents import CloudEvents, decode_batch, decode_binary, decode_structured
-from metering.ingest.decode import Decoded, Lines, decode_json
+from metering.ingest.decode import Decoded, Lines, Refused, decode_json
 from metering.ingest.media_types import MediaType, media_type
 from metering.ingest.msgpack_bodies import decode_msgpack
+from metering.ingest.msgpack_json import msgpack_body
 from metering.ingest.receipts import Rejection
 from metering.limits import Limits
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Reader(Protocol):
+class Reader(Sent, Protocol):
     """Takes a body as it arrives."""
 
     def feed(self, piece: bytes) -> None:
@@ -23,30 +25,25 @@ class Reader(Protocol):
     def finish(self) -> Decoded:
         """The events, now that the body is there. Raises BodyError when it cannot be taken as a whole."""
 
-    def worded(self, rejection: Rejection) -> Rejection:
-        """A rejection in the words of the body's format."""
 
-
-class _Plain:
-    """An event in our own words."""
-
-    def worded(self, rejection: Rejection) -> Rejection:
-        return rejection
-
-
-class _LinesReader(_Plain):
-    """Line by line: what is kept is events."""
+class _LinesReader(PlainEvents):
+    """Line by line: what is kept is events, and the lines that are none."""
 
     def __init__(self, limits: Limits) -> None:
-        lines = Lines(limits)
-        self.feed = lines.feed
-        self.finish = lines.finish
+        super().__init__()
+        self._lines = Lines(limits, self.refused)
+        self.feed = self._lines.feed
+
+    def finish(self) -> Decoded:
+        self.decoded = self._lines.finish()
+        return self.decoded
 
 
-class _WholeReader(_Plain):
+class _WholeReader(PlainEvents):
     """What can be understood only when all of it is there."""
 
-    def __init__(self, decode: Callable[[bytes, Limits], Decoded], limits: Limits) -> None:
+    def __init__(self, decode: Callable[[bytes, Limits, Refused], Decoded], limits: Limits) -> None:
+        super().__init__()
         self._decode = decode
         self._limits = limits
         self._body = bytearray()
@@ -55,7 +52,19 @@ class _WholeReader(_Plain):
         self._body += piece
 
     def finish(self) -> Decoded:
-        return self._decode(bytes(self._body), self._limits)
+        self.decoded = self._decode(bytes(self._body), self._limits, self.refused)
+        return self.decoded
+
+
+class _MsgpackReader(_WholeReader):
+    """MessagePack, of which what is refused is shown as JSON."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(decode_msgpack, limits)
+
+    def body(self, index: int) -> SentBody:
+        refused = self.refused.get(index)
+        return super().body(index) if refused is None else msgpack_body(refused)
 
 
 class _CloudEventsReader:
@@ -76,11 +85,14 @@ class _CloudEventsReader:
     def worded(self, rejection: Rejection) -> Rejection:
         return self._events.worded(rejection)
 
+    def body(self, index: int) -> SentBody:
+        return self._events.body(index)
+
 
 READERS: Final[Mapping[str, Callable[[Limits], Reader]]] = {
     "application/json": lambda limits: _WholeReader(decode_json, limits),
     "application/x-ndjson": _LinesReader,
-    "application/msgpack": lambda limits: _WholeReader(decode_msgpack, limits),
+    "application/msgpack": _MsgpackReader,
     "application/cloudevents+json": lambda _limits: _CloudEventsReader(decode_structured),
     "application/cloudevents-batch+json": lambda limits: _CloudEventsReader(lambda body: decode_batch(body, limits)),
 }

@@ -13,9 +13,11 @@ import msgspec
 
 from metering.events import AdmittedEvent
 from metering.ingest.receipts import Code, Receipt, Rejection
+from metering.ingest.refusals import Origin
 from metering.limits import Limits
 from metering.store.event_log import Claim, EventLog
 from metering.store.faults import CONTENTION
+from metering.store.quarantine import Changes
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,8 +26,15 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     admitted: Sequence[tuple[int, AdmittedEvent]]
     rejected: Sequence[Rejection]
     received_at: datetime
+    # Who sent them, and how they looked: what is kept of those that are refused.
+    origin: Origin
     # All or nothing: a request of which anything is refused leaves nothing behind.
     atomic: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many events wait: those that were refused are written too."""
+        return len(self.admitted) + len(self.rejected)
 
 
 # A name as it is claimed: account, day, key.
@@ -42,7 +51,7 @@ class Sorted(msgspec.Struct, frozen=True):
 async def write_batch(
     log: EventLog, batch: Sequence[Submission], limits: Limits, *, look_first: bool = False
 ) -> list[Receipt]:
-    """Write a batch durably and return a receipt for each submission, in order.
+    """Write a batch durably, with what is refused of it, and return a receipt for each submission, in order.
 
     With `look_first` the claimed names are looked up before anything is tried: dearer for a batch in which all is new,
     and much cheaper for one that would have been rolled back. Raises DatabaseUnavailableError; then nothing of the
@@ -51,10 +60,11 @@ async def write_batch(
     claimed = await _find_claims(log, batch) if look_first else {}
     for _attempt in range(limits.writer_retries_max):
         outcome = sort_out(batch, claimed)
-        if not outcome.fresh:
+        quarantine = _quarantine_changes(batch, outcome.receipts, limits)
+        if not outcome.fresh and quarantine.is_nothing:
             return outcome.receipts
         try:
-            await log.append(outcome.fresh)
+            await log.append(outcome.fresh, quarantine)
         except CONTENTION:
             # Somebody has, or had meanwhile, some of these names: look them up, and judge the whole batch again.
             claimed = await _find_claims(log, batch)
@@ -64,7 +74,18 @@ async def write_batch(
 
 
 async def _find_claims(log: EventLog, batch: Sequence[Submission]) -> dict[Name, bytes]:
-    return await log.find_claims([claim for submission in batch for claim in _claims(submission)])
+    claims = [claim for submission in batch for claim in _claims(submission)]
+    return await log.find_claims(claims) if claims else {}
+
+
+def _quarantine_changes(batch: Sequence[Submission], receipts: Sequence[Receipt], limits: Limits) -> Changes:
+    changes = [
+        submission.origin.changes(receipt, submission.received_at, limits)
+        for submission, receipt in zip(batch, receipts, strict=True)
+    ]
+    return Changes(
+        [row for each in changes for row in each.refused], [settled for each in changes for settled in each.settled]
+    )
 
 
 def sort_out(batch: Sequence[Submission], claimed: dict[Name, bytes]) -> Sorted:

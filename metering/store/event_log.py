@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from metering.events import AdmittedEvent
+from metering.limits import LIMITS, Limits
 from metering.store.copy_text import Row, copy_rows, hexadecimal, written
 from metering.store.partitions import Partitions
 from metering.store.pool import Connection, Database
+from metering.store.quarantine import NO_CHANGES, Changes, change
 from metering.store.queries import sql
 from metering.store.tables import PARTITIONED_EVENT, PARTITIONED_IDENTITY
 
@@ -34,12 +36,15 @@ class Claim(NamedTuple):
 class EventLog:
     """Appends events. What is returned from is committed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits = LIMITS) -> None:
         self._database = database
+        self._limits = limits
         self._partitions = Partitions(database)
 
-    async def append(self, events: Sequence[tuple[AdmittedEvent, datetime]]) -> None:
+    async def append(self, events: Sequence[tuple[AdmittedEvent, datetime]], quarantine: Changes = NO_CHANGES) -> None:
         """Commit these events, their claims and what they make pending; each comes with when it was received.
+
+        What changes in the quarantine is committed with them.
 
         Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way.
         """
@@ -47,7 +52,11 @@ class EventLog:
         await self._partitions.ensure(PARTITIONED_IDENTITY, {day for event, _ in events for day in event.days})
         try:
             async with self._database.transaction() as connection:
-                await self._append(connection, events)
+                if events:
+                    await self._append(connection, events)
+                # After the events: whoever waits for a name holds nothing of the quarantine.
+                if not quarantine.is_nothing:
+                    await change(connection, quarantine, self._limits)
         except asyncpg.CheckViolationError:
             # "No partition found": one that we knew was dropped meanwhile.
             self._partitions.forget()
@@ -68,6 +77,8 @@ class EventLog:
 
     async def find_claims(self, claims: Sequence[Claim]) -> dict[tuple[str, date, bytes], bytes]:
         """The content behind those of these names that are claimed."""
+        if not claims:
+            return {}
         accounts, days, keys = zip(*claims, strict=True)
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql("events.find_claims"), accounts, days, keys, min(days), max(days))

@@ -110,6 +110,42 @@ rollup_horizon: Final = sa.Table(
     sa.Index("rollup_horizon_one_row_idx", sa.text("(true)"), unique=True),
 )
 
+# What was refused, with its reason. See docs/adr/0006.
+rejected_event: Final = sa.Table(
+    "rejected_event",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    sa.Column("received_at", INSTANT, nullable=False),
+    # Of who sent it, the reason and the whole body: the same bad event, sent again and again, is one row.
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    # The prefix of the key that it was sent with.
+    _text("sent_by", required=True),
+    _text("source"),
+    _text("code", required=True),
+    _text("message", required=True),
+    _text("path"),
+    # What the body is written in, whatever it was sent in.
+    _text("media_type", required=True),
+    _text("body", required=True),
+    # How long the body was before it was cut.
+    sa.Column("body_bytes", sa.Integer, nullable=False),
+    # Whether the body says all that was sent, so that it can be sent again as it is.
+    sa.Column("is_exact", sa.Boolean, nullable=False),
+    # What the texts of the row take: the bound in bytes is of these.
+    sa.Column("kept_bytes", sa.Integer, nullable=False),
+    sa.Index(None, "received_at", "id"),
+    sa.Index(None, "sent_by", "received_at", "id"),
+)
+
+# One row: the most that the quarantine can hold now. Whoever changes the quarantine locks it first.
+quarantine_size: Final = sa.Table(
+    "quarantine_size",
+    METADATA,
+    sa.Column("events", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Index("quarantine_size_one_row_idx", sa.text("(true)"), unique=True),
+)
+
 api_key: Final = sa.Table(
     "api_key",
     METADATA,

@@ -20,7 +20,7 @@ def test_the_committed_schema_is_a_schema() -> None:
 
 
 def test_every_field_that_shows_usage_says_which_scope_it_needs() -> None:
-    """But for `service`, every field of the roots is marked with the scope that it requires."""
+    """But for `service`, and `node` which asks for the scope of what it finds, every field of the roots is marked."""
     schema = build_schema(sdl())
     roots = [root for root in (schema.query_type, schema.mutation_type, schema.subscription_type) if root is not None]
     open_fields = {
@@ -31,4 +31,4 @@ def test_every_field_that_shows_usage_says_which_scope_it_needs() -> None:
         and "requires" not in {mark.name.value for mark in field.ast_node.directives or ()}
     }
 
-    assert {"service"} == open_fields
+    assert {"service", "node"} == open_fields

@@ -26,7 +26,9 @@ from metering.errors import ConflictError, DatabaseUnavailableError
 from metering.events import AdmittedEvent, Dimension, UsageEvent
 from metering.ingest.admit import Admission, admit
 from metering.ingest.batch import Writer
+from metering.ingest.bodies import PlainEvents
 from metering.ingest.receipts import Receipt
+from metering.ingest.refusals import Refusals
 from metering.ingest.write import Submission
 from metering.keys import ApiKey, Scope
 from metering.limits import LIMITS
@@ -371,7 +373,8 @@ def submission_of(events: Sequence[UsageEvent], now: datetime) -> Submission:
     """Events as a request submits them."""
     admitted, rejected = admit(events, Admission(limits=LIMITS, now=now, restamp_window=timedelta(hours=1)))
     assert not rejected
-    return Submission(admitted=admitted, rejected=rejected, received_at=now)
+    origin = Refusals("test", PlainEvents(events))
+    return Submission(admitted=admitted, rejected=rejected, received_at=now, origin=origin)
 
 
 # ---------------------------------------------------------------- the machine

@@ -195,8 +195,10 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
     from metering.errors import WriterFullError
     from metering.ingest.admit import Admission, admit
     from metering.ingest.batch import Writer
+    from metering.ingest.bodies import PlainEvents
     from metering.ingest.decode import decode_json
     from metering.ingest.http import problem
+    from metering.ingest.refusals import Refusals
     from metering.ingest.write import Submission
     from metering.store.event_log import EventLog
     from metering.store.pool import Database
@@ -211,8 +213,10 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
 
         def submission(*numbers: int) -> Submission:
             body = msgspec.json.encode([usage_event(number) for number in numbers])
-            admitted, rejected = admit(decode_json(body, limits), terms)
-            return Submission(admitted=admitted, rejected=rejected, received_at=now)
+            decoded = decode_json(body, limits)
+            admitted, rejected = admit(decoded, terms)
+            origin = Refusals("test", PlainEvents(decoded))
+            return Submission(admitted=admitted, rejected=rejected, received_at=now, origin=origin)
 
         waiting = asyncio.ensure_future(writer.submit(submission(1, 2)))  # nobody drains yet
         await asyncio.sleep(0)

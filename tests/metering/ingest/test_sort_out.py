@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from metering.events import AdmittedEvent, UsageEvent
 from metering.ingest.admit import Admission, admit_one
+from metering.ingest.bodies import PlainEvents
 from metering.ingest.receipts import Code, Receipt, Rejection
+from metering.ingest.refusals import Refusals
 from metering.ingest.write import Name, Sorted, Submission, sort_out
 from metering.limits import LIMITS
 from tests.strategies import SOME
@@ -46,6 +48,7 @@ def submission(*events: AdmittedEvent, rejected: Sequence[int] = (), atomic: boo
         admitted=list(zip(indexes, events, strict=True)),
         rejected=[Rejection(index, Code.TEXT_INVALID, "refused before.") for index in rejected],
         received_at=NOON,
+        origin=Refusals("test", PlainEvents()),
         atomic=atomic,
     )
 

@@ -1,0 +1,22 @@
+"""Any object by its global id. Each kind asks for its own scope: an id opens nothing that a list would not show."""
+
+from typing import assert_never
+
+from graphql_api.context import MeteringInfo
+from graphql_api.events import find_event
+from graphql_api.nodes import EventName, Node, RejectedEventName, named
+from graphql_api.rejected import find_rejected_event
+
+
+async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
+    """The object of this id; None where there is none, or the caller may not see it."""
+    name = named(id)
+    match name:
+        case None:
+            return None
+        case EventName():
+            return await find_event(name, info)
+        case RejectedEventName():
+            return await find_rejected_event(name, info)
+        case _:
+            assert_never(name)
