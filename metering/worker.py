@@ -4,8 +4,10 @@ Every process runs it. One refresher at a time works, by an advisory lock; forge
 """
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Final
 
 from metering.errors import DatabaseUnavailableError
 from metering.limits import Limits
@@ -13,6 +15,9 @@ from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.quarantine import forget_older
 from metering.telemetry import logger
+
+# Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
+_REST_FACTOR: Final = 3
 
 
 class Worker:
@@ -40,11 +45,13 @@ class Worker:
 
     async def _loop(self) -> None:
         while not self._closing.is_set():
+            started = time.monotonic()
             more = await self._run()
             await self._forget()
             if not more:
+                rest_seconds = max(self._every_seconds, _REST_FACTOR * (time.monotonic() - started))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._every_seconds)
+                    await asyncio.wait_for(self._closing.wait(), rest_seconds)
 
     async def _run(self) -> bool:
         started_at = datetime.now(UTC)

@@ -202,7 +202,7 @@ def kept(events: Sequence[AdmittedEvent], question: Question) -> list[AdmittedEv
 def totals_of(events: Sequence[AdmittedEvent]) -> tuple[Total, ...]:
     """Figures by unit."""
     units = sorted({event.event.unit for event in events})
-    of_units = [(unit, [event.quantity for event in events if event.event.unit == unit]) for unit in units]
+    of_units = [(unit, [event.event.quantity for event in events if event.event.unit == unit]) for unit in units]
     return tuple(Total(unit, exact_sum(of), len(of), min(of), max(of)) for unit, of in of_units)
 
 
@@ -222,7 +222,7 @@ def in_order(groups: Mapping[Key, Sequence[AdmittedEvent]], order: GroupOrder) -
 
     def value(key: Key) -> Decimal:
         if order.field == "QUANTITY" and unit is not None:
-            return exact_sum([event.quantity for event in groups[key] if event.event.unit == unit])
+            return exact_sum([event.event.quantity for event in groups[key] if event.event.unit == unit])
         return Decimal(len(groups[key]))
 
     keys = sorted(groups, key=lambda key: tuple((value is None, value or "") for value in key))
@@ -236,7 +236,7 @@ def points_of(events: Sequence[AdmittedEvent], bounds: Sequence[datetime]) -> li
     points = []
     for unit in sorted({event.event.unit for event in events}):
         for index, (start, end) in enumerate(pairwise(bounds)):
-            inside = [e.quantity for e in events if e.event.unit == unit and start <= e.occurred_at < end]
+            inside = [e.event.quantity for e in events if e.event.unit == unit and start <= e.occurred_at < end]
             if inside:
                 points.append(SeriesPoint(unit, index, exact_sum(inside), len(inside)))
     return points
@@ -355,9 +355,7 @@ def corrected(event: AdmittedEvent, order: CorrectionOrder) -> AdmittedEvent | N
     """The event with the values of the order in effect; None when it is void."""
     if order.void:
         return None
-    dimensions = {name: value for name, value in order.values.items() if name != "quantity"}
-    quantity = order.values.get("quantity", event.quantity)
-    return msgspec.structs.replace(event, event=msgspec.structs.replace(event.event, **dimensions), quantity=quantity)
+    return msgspec.structs.replace(event, event=msgspec.structs.replace(event.event, **order.values))
 
 
 async def refreshed(refresher: Refresher, now: datetime) -> Refreshed:
