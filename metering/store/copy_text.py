@@ -4,9 +4,8 @@ The text is CSV between tabs, and its quote is a control character: next to no t
 batch is looked at once, and only a batch that does is quoted, value by value.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from io import BytesIO
 from typing import Final
 
 import msgspec
@@ -23,8 +22,13 @@ Row = tuple[str, ...]
 async def copy_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     """Copy these rows, sorted: whoever copies the same rows does it in the same order, and an index likes its order too."""
     await connection.copy_to_table(
-        table, source=BytesIO(copy_text(rows)), columns=columns, format="csv", delimiter="\t", quote=_QUOTE
+        table, source=_at_once(copy_text(rows)), columns=columns, format="csv", delimiter="\t", quote=_QUOTE
     )
+
+
+async def _at_once(text: bytes) -> AsyncIterator[bytes]:
+    # Not a file: the driver would read it piece by piece in another thread.
+    yield text
 
 
 def copy_text(rows: Sequence[Row]) -> bytes:
