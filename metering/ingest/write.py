@@ -46,6 +46,11 @@ async def write_batch(log: EventLog, batch: Sequence[Submission], limits: Limits
     claimed: dict[Name, bytes] = {}
     for _attempt in range(limits.writer_retries_max):
         outcome = sort_out(batch, claimed)
+        if not claimed and _contradicts_itself(batch, outcome):
+            # Nothing of an atomic request that is refused is copied, so no key objects, whoever has its names: which of its
+            # events are duplicates and which are conflicts is known only by looking.
+            claimed = await log.find_claims([claim for submission in batch for claim in _claims(submission)])
+            outcome = sort_out(batch, claimed)
         if not outcome.fresh:
             return outcome.receipts
         try:
@@ -56,6 +61,13 @@ async def write_batch(log: EventLog, batch: Sequence[Submission], limits: Limits
         else:
             return outcome.receipts
     raise AssertionError(f"a batch met contention {limits.writer_retries_max} times in a row")
+
+
+def _contradicts_itself(batch: Sequence[Submission], outcome: Sorted) -> bool:
+    """Whether an atomic request is refused without anybody having looked whose its names are."""
+    return any(
+        submission.atomic and receipt.rejected for submission, receipt in zip(batch, outcome.receipts, strict=True)
+    )
 
 
 def sort_out(batch: Sequence[Submission], claimed: dict[Name, bytes]) -> Sorted:
