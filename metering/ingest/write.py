@@ -60,6 +60,11 @@ async def write_batch(
     claimed = await _find_claims(log, batch) if look_first else {}
     for _attempt in range(limits.writer_retries_max):
         outcome = sort_out(batch, claimed)
+        if not claimed and _contradicts_itself(batch, outcome):
+            # Nothing of an atomic request that is refused is copied, so no key objects, whoever has its names: which of its
+            # events are duplicates and which are conflicts is known only by looking.
+            claimed = await _find_claims(log, batch)
+            outcome = sort_out(batch, claimed)
         quarantine = _quarantine_changes(batch, outcome.receipts, limits)
         if not outcome.fresh and quarantine.is_nothing:
             return outcome.receipts
@@ -85,6 +90,13 @@ def _quarantine_changes(batch: Sequence[Submission], receipts: Sequence[Receipt]
     ]
     return Changes(
         [row for each in changes for row in each.refused], [settled for each in changes for settled in each.settled]
+    )
+
+
+def _contradicts_itself(batch: Sequence[Submission], outcome: Sorted) -> bool:
+    """Whether an atomic request is refused without anybody having looked whose its names are."""
+    return any(
+        submission.atomic and receipt.rejected for submission, receipt in zip(batch, outcome.receipts, strict=True)
     )
 
 

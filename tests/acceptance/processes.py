@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx2
 
 from metering.store.embedded import EmbeddedServer
-from tests.conftest import ADMIN_KEY, bearer, clean_environment, metering_program
+from tests.conftest import ADMIN_KEY, Server, bearer, clean_environment, metering_program
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 10.0
@@ -162,6 +162,32 @@ def home_in(directory: Path) -> Iterator[Home]:
         yield home
     finally:
         home.end()
+
+
+@contextmanager
+def server_like(server: Server, directory: Path, **settings: str) -> Iterator[EmbeddedServer]:
+    """A database server of this one's engine, in a directory of its own, and durable as it is shipped; it ends with the block."""
+    like = server.server
+    durable = {name: value for name, value in like._settings.items() if name != "fsync"}
+    made = EmbeddedServer(directory, like._bin_dir, {**durable, **settings})
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def crash(server: EmbeddedServer) -> None:
+    """End a database server of this process as a crash does."""
+    assert server._launched is not None
+    server._launched.kill()
+    server._launched.wait(STOP_SECONDS_MAX)
+
+
+def restart(server: EmbeddedServer) -> None:
+    """Start a database server that has crashed."""
+    server.stop()
+    server.start()
 
 
 def until(question: Callable[[], Any], seconds: float) -> Any:
