@@ -117,7 +117,7 @@ async def fill(url: str, count: int) -> None:
     filled = await Database.connect(Settings(database_url=url), LIMITS)
     try:
         async with filled.connection() as connection:
-            if not await connection.fetchval("SELECT EXISTS (SELECT FROM event)"):
+            if count and not await connection.fetchval("SELECT EXISTS (SELECT FROM event)"):
                 await preload(filled, count, ACCOUNTS, datetime.now(UTC))
     finally:
         await filled.close()
