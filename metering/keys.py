@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError, UnauthenticatedError
+from metering.limits import LIMITS
 from metering.store.pool import Database
 from metering.store.queries import sql
 
@@ -81,7 +82,7 @@ class KeyRing:
         if cached is not None and now < cached[0]:
             return cached[1]
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(sql("keys.find_key"), digest)
+            row = await connection.fetchrow(sql("keys.find_key"), digest, timeout=LIMITS.database_connect_seconds_max)
         key = None if row is None else _key(row)
         if len(self._cache) >= _CACHE_KEYS_MAX:
             self._cache.clear()

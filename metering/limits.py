@@ -53,6 +53,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     # Waiting
     database_connect_seconds_max: int = 10
+    write_seconds_max: int = 20
     shutdown_seconds_max: int = 10
     retry_after_seconds: int = 1
 

@@ -39,7 +39,8 @@ class Proxy:
         # How many bytes pass on to the server until the next cut, for each cut to come.
         self._allowances: Iterator[int] = iter(())
         self._allowance: int | None = None
-        self._last_words: bytes | None = None
+        self._last_request: bytes | None = None
+        self._last_reply: bytes | None = None
         self.cuts = 0
 
     def __enter__(self) -> Self:
@@ -77,9 +78,13 @@ class Proxy:
 
         self._do(plan)
 
-    def cut_at(self, reply: bytes) -> None:
+    def cut_at_request(self, words: bytes) -> None:
+        """Cut one connection, once: that on which the client says this, before the server hears it."""
+        self._do(lambda: setattr(self, "_last_request", words))
+
+    def cut_at_reply(self, words: bytes) -> None:
         """Cut one connection, once: that on which the server says this, before the client hears it."""
-        self._do(lambda: setattr(self, "_last_words", reply))
+        self._do(lambda: setattr(self, "_last_reply", words))
 
     def stall(self) -> None:
         """Let no byte through, and no end of a connection either; new connections are taken, and hear nothing."""
@@ -89,7 +94,8 @@ class Proxy:
         """Forget what was planned, and let through what is waiting."""
 
         def forget() -> None:
-            self._allowances, self._allowance, self._last_words = iter(()), None, None
+            self._allowances, self._allowance = iter(()), None
+            self._last_request = self._last_reply = None
             self._passing.set()
 
         self._do(forget)
@@ -172,6 +178,9 @@ class Proxy:
 
     def _asked(self, chunk: bytes) -> Verdict:
         """What of this passes on to the server."""
+        if self._last_request is not None and self._last_request in chunk:
+            self._last_request = None
+            return b"", True
         if self._allowance is None:
             return chunk, False
         if self._allowance > len(chunk):
@@ -183,7 +192,7 @@ class Proxy:
 
     def _answered(self, chunk: bytes) -> Verdict:
         """What of this passes on to the client."""
-        if self._last_words is None or self._last_words not in chunk:
-            return chunk, False
-        self._last_words = None
-        return b"", True
+        if self._last_reply is not None and self._last_reply in chunk:
+            self._last_reply = None
+            return b"", True
+        return chunk, False

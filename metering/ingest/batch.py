@@ -55,8 +55,8 @@ class Writer:
     async def submit(self, submission: Submission) -> Receipt:
         """Wait until the submission is written, and return its receipt.
 
-        Raises WriterFullError when too much is waiting, DatabaseUnavailableError when it could not be written; in both
-        cases it may be sent again.
+        Raises WriterFullError when too much is waiting, DatabaseUnavailableError when it could not be written, or not in
+        time; in all cases it may be sent again.
         """
         if submission.atomic and submission.rejected:
             # Refused already: of the rest nothing is looked at further.
@@ -75,7 +75,13 @@ class Writer:
         async with self._wake:
             self._queue.append(waiting)
             self._wake.notify()
-        return await waiting.receipt
+        try:
+            async with asyncio.timeout(self._limits.write_seconds_max):
+                return await waiting.receipt
+        except TimeoutError:
+            # A write that hangs is not given up with it: it may still be committed, and what is sent again is a duplicate.
+            message = f"The events were not written within {self._limits.write_seconds_max} s; send them again."
+            raise DatabaseUnavailableError(message) from None
 
     async def _drain(self) -> None:
         while True:
@@ -85,7 +91,8 @@ class Writer:
                     return
                 batch = self._take()
             try:
-                await self._write(batch)
+                # Nobody waits any more for what has waited too long.
+                await self._write([waiting for waiting in batch if not waiting.receipt.done()])
             finally:
                 self._events_waiting -= sum(waiting.submission.size for waiting in batch)
 
@@ -101,6 +108,8 @@ class Writer:
         return batch
 
     async def _write(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
         try:
             submissions = [waiting.submission for waiting in batch]
             receipts = await write_batch(self._log, submissions, self._limits, look_first=self._look_first)

@@ -1,7 +1,7 @@
 """Connections: one pool for each process, with the codecs, timeouts and transactions that everything else relies on."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Self
 
 import asyncpg
@@ -61,13 +61,15 @@ class Database:
         """A connection outside of a transaction."""
         with translated():
             async with self._pool.acquire(timeout=self._limits.database_connect_seconds_max) as connection:
-                yield connection
+                with _given_up_when_silent(connection):
+                    yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One unit of work: committed when the block ends, rolled back when it raises."""
         async with self.connection() as connection, connection.transaction():
-            yield connection
+            with _given_up_when_silent(connection):
+                yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
@@ -75,6 +77,16 @@ class Database:
         async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.execute(f"SET LOCAL statement_timeout = '{self._limits.statement_seconds_max}s'")
             yield connection
+
+
+@contextmanager
+def _given_up_when_silent(connection: Connection) -> Iterator[None]:
+    """End a connection on which nothing was heard in time: the driver would wait as long again before its ROLLBACK."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 async def _keep(_connection: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from metering.errors import MeteringError
+from metering.errors import DatabaseUnavailableError, MeteringError
 from metering.store.faults import translated
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -73,6 +73,9 @@ class Snapshot:
                 yield
         except MeteringError as error:
             self._failure = error
+            if isinstance(error, DatabaseUnavailableError) and self._open is not None:
+                # Where nothing was heard in time, nothing will be of the transaction's end.
+                self._open[0].terminate()
             raise
 
     async def _opened(self) -> tuple[Connection, Horizon]:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class Load:
         self.acknowledged: set[str] = set()
         # How often each status was answered; 0 is no answer at all.
         self.answers: Counter[int] = Counter()
+        # The longest that a request took.
+        self.slowest_seconds = 0.0
         self.faults: list[str] = []
 
     def next_batch(self) -> list[Event]:
@@ -102,10 +105,10 @@ class Load:
                 self._note(batch, response, is_first=True)
 
     @contextmanager
-    def upon(self, service: Service) -> Iterator[None]:
+    def upon(self, service: Service, loaders: int = LOADERS) -> Iterator[None]:
         """While the block lasts, clients send batch after batch, each again and again until it is acknowledged."""
         ended = threading.Event()
-        clients = [threading.Thread(target=self._insist, args=(service.address, ended)) for _ in range(LOADERS)]
+        clients = [threading.Thread(target=self._insist, args=(service.address, ended)) for _ in range(loaders)]
         for client in clients:
             client.start()
         try:
@@ -137,12 +140,14 @@ class Load:
                 body = msgspec.json.encode(batch)
                 is_taken, is_first = False, True
                 while not is_taken and not ended.is_set() and not self.faults:
+                    started = time.monotonic()
                     try:
                         response = client.post("/v1/events", content=body, headers=_JSON)
                     except httpx2.TransportError:
                         self._count(0)
                     else:
                         is_taken = self._note(batch, response, is_first=is_first)
+                    self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - started)
                     is_first = False
                     ended.wait(0 if is_taken else _RETRY_SECONDS)
 

@@ -181,11 +181,12 @@ def crash(server: EmbeddedServer) -> None:
     """End a database server of this process as a crash does."""
     assert server._launched is not None
     server._launched.kill()
-    server._launched.wait(STOP_SECONDS_MAX)
 
 
 def restart(server: EmbeddedServer) -> None:
     """Start a database server that has crashed."""
+    assert server._launched is not None
+    server._launched.wait(STOP_SECONDS_MAX)
     server.stop()
     server.start()
 

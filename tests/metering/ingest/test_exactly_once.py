@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -21,8 +22,8 @@ from starlette.types import ASGIApp, Message
 
 from graphql_api.app import create_app
 from metering.config import Settings
-from metering.limits import LIMITS
-from tests.conftest import ADMIN_KEY, Server, bearer
+from metering.limits import LIMITS, Limits
+from tests.conftest import ADMIN_KEY, Server, bearer, running
 from tests.metering.ingest.books import Answer, Books, Content, Done, Name, Order, Request, Sent, Totals, possible
 from tests.proxy import Proxy
 
@@ -128,6 +129,7 @@ CREATE FUNCTION strike(how text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     CASE how
         WHEN 'slow' THEN PERFORM pg_sleep(0.03);
+        WHEN 'very slow' THEN PERFORM pg_sleep(2.5);
         WHEN 'terminated' THEN PERFORM pg_terminate_backend(pg_backend_pid());
         WHEN 'all terminated' THEN
             PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
@@ -168,6 +170,15 @@ class Strike(NamedTuple):
     row: int
     when: str
     how: str
+
+    @property
+    def statements(self) -> str:
+        """What sets the trap."""
+        return (
+            f"ALTER SEQUENCE countdown RESTART WITH {1 - self.row}; "
+            f"CREATE TRIGGER count_down BEFORE INSERT ON {self.table} "
+            f"FOR EACH ROW EXECUTE FUNCTION count_down('{self.how}', '{self.when}')"
+        )
 
 
 class Cut(NamedTuple):
@@ -416,15 +427,11 @@ class Pair:
 
     async def _arm(self, fault: Strike | Cut | None) -> None:
         if isinstance(fault, Strike):
-            await self._connection.execute(
-                f"ALTER SEQUENCE countdown RESTART WITH {1 - fault.row}; "
-                f"CREATE TRIGGER count_down BEFORE INSERT ON {fault.table} "
-                f"FOR EACH ROW EXECUTE FUNCTION count_down('{fault.how}', '{fault.when}')"
-            )
+            await self._connection.execute(fault.statements)
         elif isinstance(fault, Cut):
             for proxy in self._proxies:
                 if fault.after_bytes is None:
-                    proxy.cut_at(COMMITTED)
+                    proxy.cut_at_reply(COMMITTED)
                 else:
                     proxy.cut_after([fault.after_bytes])
 
@@ -597,6 +604,32 @@ def test_a_commit_that_nobody_heard_of_counts_once(database_url: str) -> None:
         assert ("Conflict", 2) == (done.answer, done.tries)
 
     play(database_url, scenario)
+
+
+def test_what_is_not_written_in_time_is_refused_and_counts_once(database_url: str) -> None:
+    """A write that takes longer than it may is answered 503; it may end well nevertheless, and is a duplicate then."""
+
+    async def prepare() -> None:
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(TRAP + Strike("event", 1, "at once", "very slow").statements)
+        await connection.close()
+
+    asyncio.run(prepare())
+    with running(database_url, Limits(write_seconds_max=1)) as api:
+
+        def send() -> httpx2.Response:
+            return api.client.post("/v1/events", json=event().written(), headers=bearer(ADMIN_KEY))
+
+        refused = send()
+        assert (503, "1", "database_unavailable") == (
+            refused.status_code,
+            refused.headers["Retry-After"],
+            refused.json()["code"],
+        )
+        # Each of these waits for as long as it may.
+        answers = list(takewhile(lambda answer: answer.status_code == 503, (send() for _ in range(10))))
+        assert len(answers) < 10
+        assert {"accepted": 0, "duplicates": 1, "rejected": []} == send().json()
 
 
 def test_of_many_at_once_one_is_accepted(database_url: str) -> None:
