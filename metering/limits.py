@@ -12,6 +12,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One request
     body_bytes_max: int = 16 * 1024 * 1024
     body_events_max: int = 10_000
+    # Several gzip members or zstd frames in a row are one body; millions of empty ones would only cost time.
+    body_members_max: int = 1_000
+    # What is looked at field by field takes many times its size in memory; no event comes near it.
+    looked_at_bytes_max: int = 1024 * 1024
 
     # One event
     name_chars_max: int = 256

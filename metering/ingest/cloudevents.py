@@ -115,12 +115,12 @@ class CloudEvents:
         )
 
 
-def decode_structured(body: bytes) -> CloudEvents:
+def decode_structured(body: bytes, limits: Limits) -> CloudEvents:
     """One CloudEvent in structured mode. Raises BodyError when the body is not JSON."""
     try:
         return CloudEvents([_EVENT.decode(body)])
     except REFUSED:
-        return CloudEvents([_decode_element(0, only_element(body))])
+        return CloudEvents([_decode_element(0, only_element(body, limits), limits)])
 
 
 def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
@@ -130,14 +130,14 @@ def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
     except REFUSED:
         if not is_array(body):
             raise BodyError(400, "body_unreadable", "A batch of CloudEvents is a JSON array.") from None
-        return CloudEvents([_decode_element(index, part) for index, part in enumerate(elements(body, limits))])
+        return CloudEvents([_decode_element(index, part, limits) for index, part in enumerate(elements(body, limits))])
     check_count(len(events), limits)
     return CloudEvents(events)
 
 
-def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> CloudEvents:
+def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes, limits: Limits) -> CloudEvents:
     """One CloudEvent in binary mode: its attributes are headers, its data is the body. Raises BodyError when that is not JSON."""
-    data = only_element(body) if body else b"{}"
+    data = only_element(body, limits) if body else b"{}"
     attributes: dict[str, str] = {}
     for header, value in headers:
         name = header.decode("latin-1").lower()
@@ -150,7 +150,7 @@ def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> CloudE
             fault = (Code.MALFORMED, attribute, f"The header `{name}` {what}.")
             return CloudEvents([_rejection(0, attributes.get("id"), fault)])
         attributes[attribute] = text
-    return CloudEvents([_assemble(0, attributes, data)])
+    return CloudEvents([_assemble(0, attributes, data, limits)])
 
 
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
@@ -166,13 +166,13 @@ def _header_text(value: bytes) -> str | None:
         return None
 
 
-def _decode_element(index: int, raw: bytes) -> CloudEvent | Rejection:
+def _decode_element(index: int, raw: bytes, limits: Limits) -> CloudEvent | Rejection:
     try:
         return _EVENT.decode(raw)
     except REFUSED:
         pass
     try:
-        value = anything(raw)
+        value = anything(raw, limits)
     except REFUSED as error:
         return _rejection(index, None, (Code.MALFORMED, None, f"This is not JSON that can be read: {reason(error)}."))
     if not isinstance(value, dict):
@@ -181,7 +181,9 @@ def _decode_element(index: int, raw: bytes) -> CloudEvent | Rejection:
     # Null is absent, as CloudEvents has it.
     attributes = {name: value[name] for name in _ATTRIBUTES if value.get(name) is not None}
     data = _data(value, _MEMBERS.decode(raw))
-    return _assemble(index, attributes, data) if isinstance(data, bytes) else _rejection(index, value.get("id"), data)
+    if isinstance(data, bytes):
+        return _assemble(index, attributes, data, limits)
+    return _rejection(index, value.get("id"), data)
 
 
 def _data(value: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bytes | Fault:
@@ -200,20 +202,20 @@ def _data(value: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bytes
         return Code.MALFORMED, "data_base64", "`data_base64` is not Base64."
 
 
-def _assemble(index: int, attributes: Mapping[str, Any], data: bytes) -> CloudEvent | Rejection:
+def _assemble(index: int, attributes: Mapping[str, Any], data: bytes, limits: Limits) -> CloudEvent | Rejection:
     try:
         envelope = msgspec.convert(attributes, Envelope)
         usage = _DATA.decode(data)
     except REFUSED:
-        return _explain(index, attributes, data)
+        return _explain(index, attributes, data, limits)
     return CloudEvent(**msgspec.structs.asdict(envelope), data=usage)
 
 
-def _explain(index: int, attributes: Mapping[str, Any], data: bytes) -> Rejection:
+def _explain(index: int, attributes: Mapping[str, Any], data: bytes, limits: Limits) -> Rejection:
     """Say what is wrong with a CloudEvent: the first fault in the order of `Code`."""
     event_id = attributes.get("id")
     try:
-        fields = anything(data)
+        fields = anything(data, limits)
     except REFUSED as error:
         fault = (Code.MALFORMED, "data", f"`data` is not JSON that can be read: {reason(error)}.")
         return _rejection(index, event_id, fault)

@@ -39,8 +39,8 @@ def decode_json(body: bytes, limits: Limits) -> Decoded:
     try:
         events = _EVENTS.decode(body) if many else [_EVENT.decode(body)]
     except REFUSED:
-        parts = elements(body, limits) if many else [only_element(body)]
-        return [_decode_element(index, part) for index, part in enumerate(parts)]
+        parts = elements(body, limits) if many else [only_element(body, limits)]
+        return [_decode_element(index, part, limits) for index, part in enumerate(parts)]
     check_count(len(events), limits)
     return events
 
@@ -87,20 +87,20 @@ class Lines:
         if not line.strip():
             return
         check_count(len(self._decoded) + 1, self._limits)
-        self._decoded.append(_decode_element(len(self._decoded), line))
+        self._decoded.append(_decode_element(len(self._decoded), line, self._limits))
 
 
-def _decode_element(index: int, raw: bytes) -> UsageEvent | Rejection:
+def _decode_element(index: int, raw: bytes, limits: Limits) -> UsageEvent | Rejection:
     try:
         return _EVENT.decode(raw)
     except REFUSED:
-        return _explain(index, raw)
+        return _explain(index, raw, limits)
 
 
-def _explain(index: int, raw: bytes) -> Rejection:
+def _explain(index: int, raw: bytes, limits: Limits) -> Rejection:
     """Say what is wrong with JSON that is no event: the first fault in the order of `Code`."""
     try:
-        fields = anything(raw)
+        fields = anything(raw, limits)
     except msgspec.ValidationError:
         return Rejection(index, Code.MALFORMED, "A whole number in it has thousands of digits and cannot be read.")
     except REFUSED as error:

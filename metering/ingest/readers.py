@@ -81,7 +81,7 @@ READERS: Final[Mapping[str, Callable[[Limits], Reader]]] = {
     "application/json": lambda limits: _WholeReader(decode_json, limits),
     "application/x-ndjson": _LinesReader,
     "application/msgpack": lambda limits: _WholeReader(decode_msgpack, limits),
-    "application/cloudevents+json": lambda _limits: _CloudEventsReader(decode_structured),
+    "application/cloudevents+json": lambda limits: _CloudEventsReader(lambda body: decode_structured(body, limits)),
     "application/cloudevents-batch+json": lambda limits: _CloudEventsReader(lambda body: decode_batch(body, limits)),
 }
 
@@ -98,7 +98,7 @@ def reader_of(headers: Headers, limits: Limits) -> Reader:
         if sent and not kind.is_json:
             message = f"The data of a CloudEvent in binary mode is JSON here, not {sent!r:.60}."
             raise BodyError(415, "content_type_unsupported", message)
-        return _CloudEventsReader(lambda body: decode_binary(headers, body))
+        return _CloudEventsReader(lambda body: decode_binary(headers, body, limits))
     if kind.essence not in READERS:
         message = f"Content-Type {sent!r:.60} is not understood; send one of {', '.join(READERS)}."
         raise BodyError(415, "content_type_unsupported", message)
