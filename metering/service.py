@@ -67,10 +67,11 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         writer.start()
         stack.push_async_callback(writer.close)
         window = timedelta(minutes=settings.restamp_window_minutes)
+        retention = None if settings.retention_days is None else timedelta(days=settings.retention_days)
         yield Service(
             limits=limits,
             engine=database.engine.value,
             keys=keys,
-            events=EventsEndpoint(writer, keys, limits, window),
+            events=EventsEndpoint(writer, keys, limits, window, retention=retention),
             database=database,
         )

@@ -39,11 +39,20 @@ def describe(limits: Limits) -> Callable[[Request], Awaitable[Response]]:
 class EventsEndpoint:
     """The ASGI application behind /v1/events."""
 
-    def __init__(self, writer: Writer, keys: KeyRing, limits: Limits, restamp_window: timedelta) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        keys: KeyRing,
+        limits: Limits,
+        restamp_window: timedelta,
+        *,
+        retention: timedelta | None = None,
+    ) -> None:
         self._writer = writer
         self._keys = keys
         self._limits = limits
         self._restamp_window = restamp_window
+        self._retention = retention
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -78,7 +87,13 @@ class EventsEndpoint:
     ) -> Receipt:
         """Admit events and wait until they are durable; a rejection is told in the words of the format it came in."""
         now = datetime.now(UTC)
-        terms = Admission(limits=self._limits, now=now, restamp_window=self._restamp_window, accounts=key.accounts)
+        terms = Admission(
+            limits=self._limits,
+            now=now,
+            restamp_window=self._restamp_window,
+            accounts=key.accounts,
+            retained_from=None if self._retention is None else now - self._retention,
+        )
         admitted, rejected = admit(decoded, terms)
         rejected = [worded(rejection) for rejection in rejected]
         return await self._writer.submit(
