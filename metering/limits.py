@@ -17,6 +17,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # What is looked at field by field takes many times its size in memory; no event comes near it.
     looked_at_bytes_max: int = 1024 * 1024
 
+    # All bodies that are arriving at a process: what slow clients may cost us. No sender may hold more than is still free.
+    body_seconds_max: int = 60
+    bodies_bytes_max: int = 256 * 1024 * 1024
+
+    # One key's rate and burst: what the fields that tell them, and the database, can hold by far.
+    key_rate_events_max: int = 1_000_000_000
+
     # One event
     name_chars_max: int = 256
     quantity_digits_max: int = 38

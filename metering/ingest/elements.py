@@ -80,6 +80,7 @@ def check_count(count: int, limits: Limits) -> None:
             413,
             "too_many_events",
             f"More than {limits.body_events_max:,} events in one request. Send them in several requests.",
+            limit="body_events_max",
         )
 
 

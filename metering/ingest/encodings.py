@@ -156,4 +156,4 @@ class _Size:
         self._bytes += count
         if self._bytes > self._bytes_max:
             message = f"The body is larger than {self._bytes_max:,} bytes; send it in several requests."
-            raise BodyError(413, "body_too_large", message)
+            raise BodyError(413, "body_too_large", message, limit="body_bytes_max")

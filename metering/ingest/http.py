@@ -11,17 +11,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from metering import __version__, errors
+from metering.allowance import Allowances
 from metering.ingest.admit import Admission, admit
 from metering.ingest.batch import Writer
+from metering.ingest.bodies import Bodies
 from metering.ingest.decode import Decoded
 from metering.ingest.encodings import ENCODINGS, decoded_body, encoding_of
 from metering.ingest.openapi import openapi
+from metering.ingest.rate_headers import rate_headers
 from metering.ingest.readers import reader_of
 from metering.ingest.receipts import Receipt, Rejection
 from metering.ingest.write import Submission
 from metering.keys import ApiKey, KeyRing
 from metering.keys import Scope as KeyScope
 from metering.limits import Limits
+from metering.standing import Standing
 
 _RECEIPT: Final = msgspec.json.Encoder()
 
@@ -46,12 +50,16 @@ class EventsEndpoint:
         limits: Limits,
         restamp_window: timedelta,
         *,
+        allowances: Allowances,
+        bodies: Bodies,
         retention: timedelta | None = None,
     ) -> None:
         self._writer = writer
         self._keys = keys
         self._limits = limits
         self._restamp_window = restamp_window
+        self._allowances = allowances
+        self._bodies = bodies
         self._retention = retention
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,12 +78,30 @@ class EventsEndpoint:
         key = (await self._keys.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
         atomic = _atomic(request)
         encoding = encoding_of(", ".join(request.headers.getlist("content-encoding")))
-        reader = reader_of(request.headers.raw, self._limits)
-        async for piece in decoded_body(request.stream(), encoding, self._limits):
-            reader.feed(piece)
-        receipt = await self.record(reader.finish(), key, atomic=atomic, worded=reader.worded)
+        limits = key.limits.within(self._limits)
+        reader = reader_of(request.headers.raw, limits)
+        async with self._bodies.arriving(key.prefix) as body:
+            try:
+                async for piece in decoded_body(request.stream(), encoding, limits):
+                    body.add(len(piece))
+                    reader.feed(piece)
+                body.arrived()
+                decoded = reader.finish()
+            except errors.BodyError as error:
+                raise _of_key(error, limits, self._limits) from error
+            standing = await self.spend(key, len(decoded))
+        receipt = await self.record(decoded, key, atomic=atomic, worded=reader.worded)
         status = 422 if atomic and receipt.rejected else 200
-        return Response(_RECEIPT.encode(receipt), status, media_type="application/json")
+        return Response(_RECEIPT.encode(receipt), status, rate_headers(standing), media_type="application/json")
+
+    async def spend(self, key: ApiKey, events: int) -> Standing | None:
+        """Take a request of so many events out of the key's allowance; None when it has no rate.
+
+        Raises RateLimitedError, or WriterFullError before anything is taken out: waiting for a writer costs no allowance.
+        """
+        if key.limits.events_per_second_max is not None:
+            self._writer.check_room(key.prefix, events)
+        return await self._allowances.spend(key, events)
 
     async def record(
         self,
@@ -92,13 +118,23 @@ class EventsEndpoint:
             now=now,
             restamp_window=self._restamp_window,
             accounts=key.accounts,
+            default_source=key.default_source,
             retained_from=None if self._retention is None else now - self._retention,
         )
         admitted, rejected = admit(decoded, terms)
         rejected = [worded(rejection) for rejection in rejected]
         return await self._writer.submit(
-            Submission(admitted=admitted, rejected=rejected, received_at=now, atomic=atomic)
+            Submission(admitted=admitted, rejected=rejected, received_at=now, atomic=atomic), key.prefix
         )
+
+
+def _of_key(error: errors.BodyError, limits: Limits, everyones: Limits) -> errors.BodyError:
+    """The same refusal, which says so when the limit that was met is the key's own and narrower than everyone's."""
+    name = error.limit
+    if name is None or getattr(limits, name) == getattr(everyones, name):
+        return error
+    message = f"{error} This is the limit of this key; others have {getattr(everyones, name):,}."
+    return errors.BodyError(error.status, error.code, message, limit=name)
 
 
 def _atomic(request: Request) -> bool:
@@ -117,7 +153,9 @@ def _atomic(request: Request) -> bool:
 _STATUS: Final[Mapping[type[errors.MeteringError], int]] = {
     errors.UnauthenticatedError: 401,
     errors.ForbiddenError: 403,
+    errors.RateLimitedError: 429,
     errors.WriterFullError: 503,
+    errors.BodiesFullError: 503,
     errors.DatabaseError: 503,
 }
 
@@ -129,6 +167,11 @@ def problem(error: errors.MeteringError, limits: Limits) -> Response:
     headers = {}
     if error.retryable:
         headers["Retry-After"] = str(limits.retry_after_seconds)
+    if isinstance(error, errors.RateLimitedError):
+        headers |= {"Retry-After": str(error.standing.wait_seconds), **rate_headers(error.standing)}
+    if status == 408:  # noqa: PLR2004 - an HTTP status
+        # Else the rest of the body could go on coming, a byte at a time.
+        headers["Connection"] = "close"
     if status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
     if status == 405:  # noqa: PLR2004 - an HTTP status
@@ -150,7 +193,9 @@ _TITLES: Final = {
     401: "Unauthorized",
     403: "Forbidden",
     405: "Method Not Allowed",
+    408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     503: "Service Unavailable",
 }

@@ -55,7 +55,8 @@ class _WholeReader(_Plain):
         self._body += piece
 
     def finish(self) -> Decoded:
-        return self._decode(bytes(self._body), self._limits)
+        body, self._body = bytes(self._body), bytearray()
+        return self._decode(body, self._limits)
 
 
 class _CloudEventsReader:
@@ -70,7 +71,8 @@ class _CloudEventsReader:
         self._body += piece
 
     def finish(self) -> Decoded:
-        self._events = self._decode(bytes(self._body))
+        body, self._body = bytes(self._body), bytearray()
+        self._events = self._decode(body)
         return self._events.decoded
 
     def worded(self, rejection: Rejection) -> Rejection:
