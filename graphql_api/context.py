@@ -18,6 +18,8 @@ class Context(msgspec.Struct, frozen=True):
     key: ApiKey | None
     service: Service
     snapshot: Snapshot
+    # The size of the request that holds the operation.
+    body_bytes: int = 0
 
     @property
     def limits(self) -> Limits:

@@ -71,8 +71,8 @@ class GraphQLEndpoint:
             return HTMLResponse(
                 EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"}
             )
-        asked = await self._read(request)
         key = await self._key(request)
+        asked, body_bytes = await self._read(request, key)
         operations = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
         async with self._service.snapshot() as snapshot:
             try:
@@ -80,7 +80,7 @@ class GraphQLEndpoint:
                     asked.query,
                     variable_values=asked.variables,
                     operation_name=asked.operation_name,
-                    context_value=Context(key, self._service, snapshot),
+                    context_value=Context(key, self._service, snapshot, body_bytes),
                     allowed_operation_types=operations,
                 )
             except MissingQueryError as error:
@@ -97,14 +97,16 @@ class GraphQLEndpoint:
         authorization = request.headers.get("authorization")
         return None if authorization is None else await self._service.keys.authenticate(authorization)
 
-    async def _read(self, request: Request) -> GraphQLRequest:
+    async def _read(self, request: Request, key: ApiKey | None) -> tuple[GraphQLRequest, int]:
+        """What is asked, and the size of the body that it came in."""
         if request.method == "GET":
             variables = request.query_params.get("variables")
-            return GraphQLRequest(
+            asked = GraphQLRequest(
                 query=request.query_params["query"],
                 variables=_decode(variables.encode(), dict[str, Any]) if variables else None,
                 operation_name=request.query_params.get("operationName"),
             )
+            return asked, 0
         if request.method != "POST":
             raise _not_allowed()
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -112,12 +114,14 @@ class GraphQLEndpoint:
             message = f"Content-Type {content_type!r:.60} is not understood; send {_MEDIA_TYPE}."
             raise errors.BodyError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported", message)
         body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._limits.graphql_body_bytes_max:
-                message = f"The request is larger than {self._limits.graphql_body_bytes_max:,} bytes."
-                raise errors.BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
-        return _decode(bytes(body), GraphQLRequest)
+        async with self._service.bodies.arriving("" if key is None else key.prefix) as arriving:
+            async for chunk in request.stream():
+                arriving.add(len(chunk))
+                body += chunk
+                if len(body) > self._limits.graphql_body_bytes_max:
+                    message = f"The request is larger than {self._limits.graphql_body_bytes_max:,} bytes."
+                    raise errors.BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
+        return _decode(bytes(body), GraphQLRequest), len(body)
 
 
 def _not_allowed() -> errors.BodyError:
@@ -159,6 +163,8 @@ def _formatted(error: GraphQLError) -> dict[str, Any]:
     if isinstance(original, errors.InvalidInputError):
         issues = [{"path": issue.path, "message": issue.message} for issue in invalid_input(original).issues]
         extensions |= {"code": original.code.upper(), "issues": issues}
+    elif isinstance(original, errors.RateLimitedError):
+        extensions |= {"code": original.code.upper(), "retryAfterSeconds": original.standing.wait_seconds}
     elif isinstance(original, errors.MeteringError):
         extensions["code"] = original.code.upper()
     elif original is None or error.path is None:

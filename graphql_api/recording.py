@@ -1,7 +1,7 @@
 """Mutations on events: record a few, correct one."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import strawberry
@@ -11,10 +11,19 @@ from graphql_api.events import Event, events_of
 from graphql_api.problems import Conflict, InvalidInput, NotFound
 from graphql_api.scalars import DecimalText, Instant, JsonObject
 from metering.corrections import Correction, CorrectionOrder, read_corrections
-from metering.errors import InputIssue, InvalidInputError
+from metering.errors import BodyError, InputIssue, InvalidInputError
 from metering.events import Scalar, UsageEvent
 from metering.ingest.receipts import Receipt
 from metering.keys import Scope
+
+
+class _Unnamed(str):
+    """The source that stands in the schema for one that is not named; it tells itself from one that is."""
+
+    __slots__ = ()
+
+
+_SOURCE: Final = _Unnamed("graphql")
 
 
 @strawberry.input
@@ -22,7 +31,7 @@ class UsageEventInput:
     """One event; the names are the contract's."""
 
     id: str
-    source: str = "graphql"
+    source: str = _SOURCE
     occurred_at: Instant
     account: str
     subscription: str | None = strawberry.UNSET
@@ -105,19 +114,25 @@ async def resolve_record_usage(given: RecordUsageInput, info: MeteringInfo) -> R
     """Record a few events."""
     context = info.context
     key = context.require(Scope.USAGE_WRITE)
-    if len(given.events) > context.limits.body_events_max:
-        message = f"{context.limits.body_events_max:,} events are taken; producers of many use POST /v1/events."
+    limits = key.limits.within(context.limits)
+    if context.body_bytes > limits.body_bytes_max:
+        message = f"This key may send {limits.body_bytes_max:,} bytes in a request; this has {context.body_bytes:,}."
+        raise BodyError(413, "body_too_large", message)
+    if len(given.events) > limits.body_events_max:
+        message = f"{limits.body_events_max:,} events are taken; producers of many use POST /v1/events."
         raise InvalidInputError([InputIssue(("input", "events"), message)])
-    events = [_usage_event(index, event) for index, event in enumerate(given.events)]
+    events = [_usage_event(index, event, key.default_source) for index, event in enumerate(given.events)]
     return receipt_of(await context.service.record(events, key))
 
 
-def _usage_event(index: int, given: UsageEventInput) -> UsageEvent:
+def _usage_event(index: int, given: UsageEventInput, default_source: str | None) -> UsageEvent:
     values: dict[str, Any] = {
         name: value
         for name in UsageEvent.__struct_fields__
         if (value := getattr(given, name)) not in (strawberry.UNSET, None)
     }
+    if isinstance(given.source, _Unnamed) and default_source is not None:
+        values["source"] = default_source
     try:
         # Through the wire's own types, so that what is refused there is refused here.
         msgspec.convert(values.get("attributes", {}), dict[str, Scalar])

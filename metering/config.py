@@ -28,6 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bootstrap_key: str | None = None
     # A producer that stamps a new time on each retry is counted once across midnight within this time; 1,440 at most.
     restamp_window_minutes: int = 60
+    # An event that occurred longer ago is refused; unset means that none is too old.
+    retention_days: int | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
     refresh_seconds: float = 5.0
@@ -71,7 +73,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items() if value is not None}
 
 
-_NEEDED: Final = {int: "must be a whole number", float: "must be a number"}
+_NEEDED: Final = {int: "must be a whole number", int | None: "must be a whole number", float: "must be a number"}
 
 
 def _path(kind: type, value: object) -> object:
@@ -88,6 +90,7 @@ _RANGES: Final = {
     "workers": (1, 64),
     "pool_connections": (4, 200),
     "restamp_window_minutes": (0, 1_440),
+    "retention_days": (1, 36_500),
     "refresh_seconds": (0.05, 3_600),
 }
 _BOOTSTRAP_KEY_CHARS_MIN: Final = 16

@@ -23,7 +23,7 @@ _WAIT_SECONDS_MAX: Final = 5.0
 _DOUBLINGS_MAX: Final = 10
 _REASON_CHARS_MAX: Final = 500
 _PORT_MAX: Final = 65_535
-_BUSY: Final = frozenset({429, 502, 503, 504})
+_BUSY: Final = frozenset({408, 429, 502, 503, 504})
 
 
 class SendError(MeteringError):

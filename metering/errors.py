@@ -10,6 +10,8 @@ MeteringError
 │   ├── TimeLimitError             the answer would take longer than one answer may
 │   └── SchemaError                not migrated, or migrated by a newer release
 ├── WriterFullError         more events are waiting than may wait: try again
+├── BodiesFullError         more bytes of bodies are arriving than may be held: try again
+├── RateLimitedError        the key has sent more than its rate: try again, after a while
 ├── BodyError               a request body that cannot be taken as a whole
 ├── CredentialError
 │   ├── UnauthenticatedError       no key, or not one of ours
@@ -25,6 +27,8 @@ MeteringError
 from collections.abc import Sequence
 
 import msgspec
+
+from metering.standing import Standing
 
 
 class MeteringError(Exception):
@@ -94,12 +98,35 @@ class WriterFullError(MeteringError):
     retryable = True
 
 
-class BodyError(MeteringError):
-    """A request body that cannot be taken as a whole."""
+class BodiesFullError(MeteringError):
+    """More bytes of bodies are arriving than may be held at a time; the same request may be sent again."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    code = "bodies_full"
+    retryable = True
+
+
+class RateLimitedError(MeteringError):
+    """The key has sent more than its rate; the same request may be sent again after `standing.wait_seconds`."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, standing: Standing) -> None:
+        self.standing = standing
+        super().__init__(
+            f"This key may send {standing.events_per_second_max:,} events a second, and {standing.burst_events_max:,} at "
+            f"once where it sent less before; it may send {standing.available_events:,} now. "
+            f"Send these {standing.asked_events:,} again in {standing.wait_seconds:,} s."
+        )
+
+
+class BodyError(MeteringError):
+    """A request body that cannot be taken as a whole. `limit` is the name of the limit that it met, where it met one."""
+
+    def __init__(self, status: int, code: str, message: str, *, limit: str | None = None) -> None:
         self.status = status
         self.code = code
+        self.limit = limit
         super().__init__(message)
 
 

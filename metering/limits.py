@@ -12,6 +12,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One request
     body_bytes_max: int = 16 * 1024 * 1024
     body_events_max: int = 10_000
+    # Several gzip members or zstd frames in a row are one body; millions of empty ones would only cost time.
+    body_members_max: int = 1_000
+    # What is looked at field by field takes many times its size in memory; no event comes near it.
+    looked_at_bytes_max: int = 1024 * 1024
+
+    # All bodies that are arriving at a process: what slow clients may cost us. No sender may hold more than is still free.
+    body_seconds_max: int = 60
+    bodies_bytes_max: int = 256 * 1024 * 1024
+
+    # One key's rate and burst: what the fields that tell them, and the database, can hold by far.
+    key_rate_events_max: int = 1_000_000_000
 
     # One event
     name_chars_max: int = 256

@@ -108,10 +108,10 @@ class _Kept(msgspec.Struct, frozen=True):
 class Retry:
     """Rejected events on their way through admission again, each with the index of its order."""
 
-    def __init__(self, orders: Sequence[RetryOrder], rows: Sequence[_Kept]) -> None:
+    def __init__(self, orders: Sequence[RetryOrder], rows: Sequence[_Kept], limits: Limits) -> None:
         self._rows = rows
         self._retried = [
-            _Retried(index, order, row) for index, (order, row) in enumerate(zip(orders, rows, strict=True))
+            _Retried(index, order, row, limits) for index, (order, row) in enumerate(zip(orders, rows, strict=True))
         ]
         self.decoded: Decoded = [retried.decoded for retried in self._retried]
 
@@ -138,7 +138,7 @@ class Retry:
 class _Retried:
     """One event that is sent again: the kept body or another one, in the format of the kept one."""
 
-    def __init__(self, index: int, order: RetryOrder, row: _Kept) -> None:
+    def __init__(self, index: int, order: RetryOrder, row: _Kept, limits: Limits) -> None:
         raw = (row.body if order.body is None else order.body).encode()
         self._body = SentBody(row.media_type, raw)
         self._as_cloud_event: CloudEvents | None = None
@@ -148,10 +148,10 @@ class _Retried:
         if why_not is not None:
             self.decoded = Rejection(index, Code.MALFORMED, why_not)
         elif row.media_type == STRUCTURED:
-            self._as_cloud_event = decode_elements([raw], first=index)
+            self._as_cloud_event = decode_elements([raw], limits, first=index)
             self.decoded = self._as_cloud_event.decoded[0]
         else:
-            self.decoded = decode_element(index, raw)
+            self.decoded = decode_element(index, raw, limits)
 
     def worded(self, rejection: Rejection) -> Rejection:
         return rejection if self._as_cloud_event is None else self._as_cloud_event.worded(rejection)
@@ -176,7 +176,7 @@ async def read_retry(database: Database, orders: Sequence[RetryOrder], key: ApiK
                 f"There is no rejected event {order.name!r:.60}: it was sent again or forgotten meanwhile, or this key may "
                 "not see it. Nothing was done."
             )
-    return Retry(orders, [rows[order.id] for order in orders if order.id is not None])
+    return Retry(orders, [rows[order.id] for order in orders if order.id is not None], limits)
 
 
 def _check(orders: Sequence[RetryOrder], limits: Limits) -> None:

@@ -6,9 +6,11 @@ from datetime import timedelta
 
 import msgspec
 
+from metering.allowance import Allowances
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
 from metering.events import UsageEvent
+from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
 from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
@@ -35,15 +37,18 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     keys: KeyRing
     events: EventsEndpoint
+    bodies: Bodies
     database: Database
 
     async def record(self, events: Sequence[UsageEvent], key: ApiKey) -> Receipt:
-        """Take a few events, as the endpoint does. Raises WriterFullError or DatabaseUnavailableError."""
+        """Take a few events, as the endpoint does. Raises RateLimitedError, WriterFullError or DatabaseUnavailableError."""
+        await self.events.spend(key, len(events))
         return await self.events.record(events, key, Refusals(key.prefix, PlainEvents(events)))
 
     async def retry(self, orders: Sequence[RetryOrder], key: ApiKey) -> Receipt:
         """Send rejected events again, as the endpoint does; see metering/quarantine.py."""
         retry = await read_retry(self.database, orders, key, self.limits)
+        await self.events.spend(key, len(retry.decoded))
         return await self.events.record(retry.decoded, key, retry)
 
     async def correct(self, order: CorrectionOrder, key: ApiKey) -> RecordedEvent:
@@ -74,11 +79,16 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         writer = Writer(EventLog(database, limits), limits)
         writer.start()
         stack.push_async_callback(writer.close)
+        bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
+        retention = None if settings.retention_days is None else timedelta(days=settings.retention_days)
         yield Service(
             limits=limits,
             engine=database.engine.value,
             keys=keys,
-            events=EventsEndpoint(writer, keys, limits, window),
+            events=EventsEndpoint(
+                writer, keys, limits, window, allowances=Allowances(database), bodies=bodies, retention=retention
+            ),
+            bodies=bodies,
             database=database,
         )

@@ -15,9 +15,11 @@ from starlette.testclient import TestClient
 
 from graphql_api.app import create_app
 from metering.config import Settings
+from metering.keys import ApiKey, KeyLimits, KeyRing, Scope
 from metering.limits import LIMITS, Limits
 from metering.store import migrate
 from metering.store.embedded import EmbeddedServer
+from metering.store.pool import Database
 
 TIMESCALEDB_BIN = os.environ.get("METERING_TEST_TIMESCALEDB_BIN")
 ENGINES = ("postgres", "timescaledb") if TIMESCALEDB_BIN else ("postgres",)
@@ -142,6 +144,21 @@ class Api:
         headers = {} if key is None else bearer(key)
         response = self.client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
         return response.json()
+
+
+def make_key(database_url: str, *scopes: Scope, default_source: str | None = None, **limits: int) -> tuple[ApiKey, str]:
+    """A new key on this database, for usage to be written with unless told otherwise; and its secret."""
+
+    async def make() -> tuple[ApiKey, str]:
+        database = await Database.connect(Settings(database_url=database_url), LIMITS)
+        try:
+            return await KeyRing(database).create(
+                "a test", scopes or [Scope.USAGE_WRITE], default_source=default_source, limits=KeyLimits(**limits)
+            )
+        finally:
+            await database.close()
+
+    return asyncio.run(make())
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from metering.cli.console import OUT, say
 from metering.cli.running import with_database
 from metering.config import Settings, read_settings
 from metering.errors import NotFoundError
-from metering.keys import ApiKey, KeyRing, Scope
+from metering.keys import ApiKey, KeyLimits, KeyRing, Scope
 from metering.limits import LIMITS
 from metering.store import migrate
 from metering.store.pool import Database
@@ -30,8 +30,13 @@ def create(
     scope: Annotated[list[Scope], Parameter(negative="", name_transform=lambda text: text)],
     account: Annotated[list[str] | None, Parameter(negative="")] = None,
     expires_at: datetime | None = None,
+    default_source: str | None = None,
+    events_per_second_max: int | None = None,
+    burst_events_max: int | None = None,
+    request_events_max: int | None = None,
+    request_bytes_max: int | None = None,
 ) -> None:
-    """Make a key and show its secret, this once.
+    """Make a key and show its secret, this once. Nothing is limited unless it is said.
 
     Example: `metering keys create --name billing --scope USAGE_READ --scope CHARGES_READ`
 
@@ -45,10 +50,27 @@ def create(
         Bind it to this account; give it several times for several. All accounts when left out.
     expires_at
         When it stops working, for example 2027-01-01T00:00:00+00:00.
+    default_source
+        The source of its events that name none.
+    events_per_second_max
+        How many events it may send a second in the long run; more is answered with 429.
+    burst_events_max
+        How many events it may send at once after it sent less; as many as in a second when left out.
+    request_events_max
+        How many events one request may have; more is answered with 413.
+    request_bytes_max
+        How many bytes the body of one request may have, decompressed; more is answered with 413.
     """
+    limits = KeyLimits(
+        events_per_second_max=events_per_second_max,
+        burst_events_max=burst_events_max,
+        request_events_max=request_events_max,
+        request_bytes_max=request_bytes_max,
+    )
 
     async def make(ring: KeyRing) -> tuple[ApiKey, str]:
-        return await ring.create(name, scope, account, expires_at and expires_at.astimezone())
+        until = expires_at and expires_at.astimezone()
+        return await ring.create(name, scope, account, until, default_source=default_source, limits=limits)
 
     key, secret = _with_ring(make)
     say(secret)
@@ -61,16 +83,29 @@ def list_keys() -> None:
 
     Example: `metering keys list`
     """
-    table = Table("prefix", "name", "scopes", "accounts", "created", "expires", "revoked")
+    table = Table("prefix", "name", "scopes", "accounts", "source", "limits", "created", "expires", "revoked")
     for key in _with_ring(lambda ring: ring.list()):
         table.add_row(
             key.prefix,
             key.name,
             " ".join(sorted(scope.value for scope in key.scopes)),
             "all" if key.accounts is None else " ".join(sorted(key.accounts)),
+            key.default_source or "",
+            _shown(key.limits),
             *("" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (key.created_at, key.expires_at, key.revoked_at)),
         )
     OUT.print(table)
+
+
+def _shown(limits: KeyLimits) -> str:
+    """The limits of a key, as far as it has any."""
+    named = {
+        "{:,} events/s": limits.events_per_second_max,
+        "burst {:,} events": limits.burst_events_max,
+        "{:,} events/request": limits.request_events_max,
+        "{:,} bytes/request": limits.request_bytes_max,
+    }
+    return ", ".join(form.format(value) for form, value in named.items() if value is not None)
 
 
 @keys.command

@@ -35,6 +35,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     accounts: frozenset[str] | None = None
     # Stands where an event names no source.
     default_source: str | None = None
+    # Events that occurred before it are not retained; None means that there is no such instant.
+    retained_from: datetime | None = None
 
 
 def admit(events: Decoded, terms: Admission) -> tuple[list[tuple[int, AdmittedEvent]], list[Rejection]]:
@@ -98,6 +100,7 @@ def _good_at_a_glance(event: UsageEvent, source: str, terms: Admission) -> bool:
     return (
         at.tzinfo is not None
         and limits.occurred_at_min <= at <= terms.now + limits.occurred_ahead_max
+        and (terms.retained_from is None or terms.retained_from <= at)
         and event.attributes is None
         and event.quantity.is_finite()
         and len(quantity) <= limits.quantity_fraction_digits_max
@@ -125,6 +128,9 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
         yield Code.ATTRIBUTES_INVALID, "attributes", message
     if event.occurred_at < limits.occurred_at_min:
         yield Code.TIME_TOO_EARLY, "occurred_at", f"Events before {limits.occurred_at_min:%Y-%m-%d} are not kept."
+    if terms.retained_from is not None and event.occurred_at < terms.retained_from:
+        earliest = terms.retained_from.isoformat().replace("+00:00", "Z")
+        yield Code.OUTSIDE_RETENTION, "occurred_at", f"Events are retained from {earliest} on; none before it is taken."
     if event.occurred_at > terms.now + limits.occurred_ahead_max:
         ahead_minutes = limits.occurred_ahead_max // timedelta(minutes=1)
         message = (

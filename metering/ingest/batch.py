@@ -1,14 +1,15 @@
 """The bounded queue between requests and writers: what arrives while a writer is busy shares its next transaction.
 
 A full queue is an answer (WriterFullError, which the endpoint turns into 503 with Retry-After), never a growing heap.
+Senders are served in turns, and when the queue is full it is the one with most in it who is refused (queue.py).
 """
 
 import asyncio
-from collections import deque
 
 import msgspec
 
 from metering.errors import DatabaseUnavailableError, WriterFullError
+from metering.ingest.queue import FairQueue
 from metering.ingest.receipts import Receipt
 from metering.ingest.write import Submission, write_batch
 from metering.limits import Limits
@@ -27,8 +28,8 @@ class Writer:
     def __init__(self, log: EventLog, limits: Limits) -> None:
         self._log = log
         self._limits = limits
-        self._queue: deque[_Waiting] = deque()
-        self._events_waiting = 0
+        self._queue: FairQueue[_Waiting] = FairQueue()
+        self._events_being_written = 0
         self._wake = asyncio.Condition()
         self._closing = False
         self._look_first = False
@@ -50,10 +51,17 @@ class Writer:
         _, late = await asyncio.wait(self._tasks, timeout=self._limits.shutdown_seconds_max)
         for task in late:
             task.cancel()
-        _fail(list(self._queue), DatabaseUnavailableError("The database did not answer before the service stopped."))
+        _fail(
+            self._queue.take_all(), DatabaseUnavailableError("The database did not answer before the service stopped.")
+        )
 
-    async def submit(self, submission: Submission) -> Receipt:
-        """Wait until the submission is written, and return its receipt.
+    def check_room(self, sender: str, events: int) -> None:
+        """Raise WriterFullError when so many events of this sender would not be taken now."""
+        if events and not self._queue.would_take(sender, events, self._room(events)):
+            raise self._full(sender)
+
+    async def submit(self, submission: Submission, sender: str = "") -> Receipt:
+        """Wait until the submission is written, and return its receipt; what one sender has waiting waits in one line.
 
         Raises WriterFullError when too much is waiting, DatabaseUnavailableError when it could not be written, or not in
         time; in all cases it may be sent again.
@@ -66,14 +74,14 @@ class Writer:
             return Receipt(0, 0, ())
         if self._closing:
             raise WriterFullError("The service is stopping.")
-        if self._events_waiting and self._events_waiting + size > self._limits.queue_events_max:
-            raise WriterFullError(
-                f"{self._events_waiting:,} events are waiting to be written; send these again in a moment."
-            )
         waiting = _Waiting(submission, asyncio.get_running_loop().create_future())
-        self._events_waiting += size
+        sent_away = self._queue.put(sender, waiting, size, self._room(size))
+        if sent_away is None:
+            raise self._full(sender)
+        _fail(
+            sent_away, WriterFullError("Others wait too, and these had the most to write; send them again in a moment.")
+        )
         async with self._wake:
-            self._queue.append(waiting)
             self._wake.notify()
         try:
             async with asyncio.timeout(self._limits.write_seconds_max):
@@ -83,29 +91,33 @@ class Writer:
             message = f"The events were not written within {self._limits.write_seconds_max} s; send them again."
             raise DatabaseUnavailableError(message) from None
 
+    def _room(self, size: int) -> int:
+        """How many events may wait, besides those being written; what comes alone is taken whatever its size."""
+        if not self._queue and not self._events_being_written:
+            return size
+        return self._limits.queue_events_max - self._events_being_written
+
+    def _full(self, sender: str) -> WriterFullError:
+        events = self._queue.size + self._events_being_written
+        return WriterFullError(
+            f"{events:,} events are waiting to be written, {self._queue.held(sender):,} of them of this key; "
+            "send these again in a moment."
+        )
+
     async def _drain(self) -> None:
         while True:
             async with self._wake:
-                await self._wake.wait_for(lambda: self._queue or self._closing)
+                await self._wake.wait_for(lambda: bool(self._queue) or self._closing)
                 if not self._queue:
                     return
-                batch = self._take()
+                batch = self._queue.take(self._limits.batch_events_max)
+            size = sum(waiting.submission.size for waiting in batch)
+            self._events_being_written += size
             try:
                 # Nobody waits any more for what has waited too long.
                 await self._write([waiting for waiting in batch if not waiting.receipt.done()])
             finally:
-                self._events_waiting -= sum(waiting.submission.size for waiting in batch)
-
-    def _take(self) -> list[_Waiting]:
-        """Whole submissions, in order, up to a batch's size; always at least one."""
-        batch = [self._queue.popleft()]
-        size = batch[0].submission.size
-        while self._queue:
-            size += self._queue[0].submission.size
-            if size > self._limits.batch_events_max:
-                break
-            batch.append(self._queue.popleft())
-        return batch
+                self._events_being_written -= size
 
     async def _write(self, batch: list[_Waiting]) -> None:
         if not batch:

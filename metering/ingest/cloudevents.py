@@ -131,12 +131,12 @@ class CloudEvents:
         )
 
 
-def decode_structured(body: bytes) -> CloudEvents:
+def decode_structured(body: bytes, limits: Limits) -> CloudEvents:
     """One CloudEvent in structured mode. Raises BodyError when the body is not JSON."""
     try:
         return CloudEvents([_EVENT.decode(body)])
     except REFUSED:
-        return decode_elements([only_element(body)])
+        return decode_elements([only_element(body, limits)], limits)
 
 
 def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
@@ -146,14 +146,14 @@ def decode_batch(body: bytes, limits: Limits) -> CloudEvents:
     except REFUSED:
         if not is_array(body):
             raise BodyError(400, "body_unreadable", "A batch of CloudEvents is a JSON array.") from None
-        return decode_elements(elements(body, limits))
+        return decode_elements(elements(body, limits), limits)
     check_count(len(events), limits)
     return CloudEvents(events)
 
 
-def decode_elements(parts: Sequence[bytes], first: int = 0) -> CloudEvents:
+def decode_elements(parts: Sequence[bytes], limits: Limits, first: int = 0) -> CloudEvents:
     """CloudEvents one by one, so that a bad one does not cost the others; `first` is the index of the first of them."""
-    sent = [_decode_element(index, part) for index, part in enumerate(parts, first)]
+    sent = [_decode_element(index, part, limits) for index, part in enumerate(parts, first)]
     refused = {
         event.index: SentBody(STRUCTURED, part)
         for event, part in zip(sent, parts, strict=True)
@@ -162,16 +162,16 @@ def decode_elements(parts: Sequence[bytes], first: int = 0) -> CloudEvents:
     return CloudEvents(sent, refused, first)
 
 
-def decode_binary(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> CloudEvents:
+def decode_binary(headers: Sequence[tuple[bytes, bytes]], body: bytes, limits: Limits) -> CloudEvents:
     """One CloudEvent in binary mode: its attributes are headers, its data is the body. Raises BodyError when that is not JSON."""
-    data = only_element(body) if body else b"{}"
-    event = _from_headers(headers, data)
+    data = only_element(body, limits) if body else b"{}"
+    event = _from_headers(headers, data, limits)
     if isinstance(event, Rejection):
         return CloudEvents([event], {0: _structured(headers, body)})
     return CloudEvents([event])
 
 
-def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes) -> CloudEvent | Rejection:
+def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes, limits: Limits) -> CloudEvent | Rejection:
     attributes: dict[str, str] = {}
     for header, value in headers:
         name = header.decode("latin-1").lower()
@@ -184,7 +184,7 @@ def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes) -> CloudE
             fault = (Code.MALFORMED, attribute, f"The header `{name}` {what}.")
             return _rejection(0, attributes.get("id"), fault)
         attributes[attribute] = text
-    return _assemble(0, attributes, data)
+    return _assemble(0, attributes, data, limits)
 
 
 def _structured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> SentBody:
@@ -221,13 +221,13 @@ def _header_text(value: bytes) -> str | None:
         return None
 
 
-def _decode_element(index: int, raw: bytes) -> CloudEvent | Rejection:
+def _decode_element(index: int, raw: bytes, limits: Limits) -> CloudEvent | Rejection:
     try:
         return _EVENT.decode(raw)
     except REFUSED:
         pass
     try:
-        value = anything(raw)
+        value = anything(raw, limits)
     except REFUSED as error:
         return _rejection(index, None, (Code.MALFORMED, None, f"This is not JSON that can be read: {reason(error)}."))
     if not isinstance(value, dict):
@@ -236,7 +236,9 @@ def _decode_element(index: int, raw: bytes) -> CloudEvent | Rejection:
     # Null is absent, as CloudEvents has it.
     attributes = {name: value[name] for name in _ATTRIBUTES if value.get(name) is not None}
     data = _data(value, _MEMBERS.decode(raw))
-    return _assemble(index, attributes, data) if isinstance(data, bytes) else _rejection(index, value.get("id"), data)
+    if isinstance(data, bytes):
+        return _assemble(index, attributes, data, limits)
+    return _rejection(index, value.get("id"), data)
 
 
 def _data(value: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bytes | Fault:
@@ -255,20 +257,20 @@ def _data(value: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bytes
         return Code.MALFORMED, "data_base64", "`data_base64` is not Base64."
 
 
-def _assemble(index: int, attributes: Mapping[str, Any], data: bytes) -> CloudEvent | Rejection:
+def _assemble(index: int, attributes: Mapping[str, Any], data: bytes, limits: Limits) -> CloudEvent | Rejection:
     try:
         envelope = msgspec.convert(attributes, Envelope)
         usage = _DATA.decode(data)
     except REFUSED:
-        return _explain(index, attributes, data)
+        return _explain(index, attributes, data, limits)
     return CloudEvent(**msgspec.structs.asdict(envelope), data=usage)
 
 
-def _explain(index: int, attributes: Mapping[str, Any], data: bytes) -> Rejection:
+def _explain(index: int, attributes: Mapping[str, Any], data: bytes, limits: Limits) -> Rejection:
     """Say what is wrong with a CloudEvent: the first fault in the order of `Code`."""
     event_id = attributes.get("id")
     try:
-        fields = anything(data)
+        fields = anything(data, limits)
     except REFUSED as error:
         fault = (Code.MALFORMED, "data", f"`data` is not JSON that can be read: {reason(error)}.")
         return _rejection(index, event_id, fault)

@@ -42,8 +42,8 @@ def decode_json(body: bytes, limits: Limits, refused: Refused | None = None) -> 
     try:
         events = _EVENTS.decode(body) if many else [_EVENT.decode(body)]
     except REFUSED:
-        parts = elements(body, limits) if many else [only_element(body)]
-        return [decode_element(index, part, refused) for index, part in enumerate(parts)]
+        parts = elements(body, limits) if many else [only_element(body, limits)]
+        return [decode_element(index, part, limits, refused) for index, part in enumerate(parts)]
     check_count(len(events), limits)
     return events
 
@@ -91,23 +91,23 @@ class Lines:
         if not line.strip():
             return
         check_count(len(self._decoded) + 1, self._limits)
-        self._decoded.append(decode_element(len(self._decoded), line, self._refused))
+        self._decoded.append(decode_element(len(self._decoded), line, self._limits, self._refused))
 
 
-def decode_element(index: int, raw: bytes, refused: Refused | None = None) -> UsageEvent | Rejection:
+def decode_element(index: int, raw: bytes, limits: Limits, refused: Refused | None = None) -> UsageEvent | Rejection:
     """One event object, or the first reason why it is none."""
     try:
         return _EVENT.decode(raw)
     except REFUSED:
         if refused is not None:
             refused[index] = raw
-        return _explain(index, raw)
+        return _explain(index, raw, limits)
 
 
-def _explain(index: int, raw: bytes) -> Rejection:
+def _explain(index: int, raw: bytes, limits: Limits) -> Rejection:
     """Say what is wrong with JSON that is no event: the first fault in the order of `Code`."""
     try:
-        fields = anything(raw)
+        fields = anything(raw, limits)
     except msgspec.ValidationError:
         return Rejection(index, Code.MALFORMED, "A whole number in it has thousands of digits and cannot be read.")
     except REFUSED as error:

@@ -12,8 +12,6 @@ from metering.limits import Limits
 
 # What a decoder raises for what it does not take.
 REFUSED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# What is looked at field by field takes many times its size in memory, so it is bounded; no event comes near it.
-LOOKED_AT_BYTES_MAX: Final = 1024 * 1024
 
 # Numbers with a point or an exponent are decimals, as they are written.
 _ANYTHING: Final = msgspec.json.Decoder(float_hook=number)
@@ -26,9 +24,9 @@ _OPENING: Final = re.compile(rf"[{_SPACE}]*\[[{_SPACE}]*")
 _FOLLOWING: Final = re.compile(rf"[{_SPACE}]*(?:(,)[{_SPACE}]*|\][{_SPACE}]*\Z)")
 
 
-def anything(raw: bytes) -> Any:
+def anything(raw: bytes, limits: Limits) -> Any:
     """Any JSON that is not an event, to see why. Raises one of REFUSED when it cannot be read, or is larger than any event."""
-    if len(raw) > LOOKED_AT_BYTES_MAX:
+    if len(raw) > limits.looked_at_bytes_max:
         raise msgspec.DecodeError("it is larger than an event can be")
     return _ANYTHING.decode(raw)
 
@@ -38,10 +36,10 @@ def is_array(body: bytes) -> bool:
     return body.lstrip(_SPACE.encode())[:1] == b"["
 
 
-def only_element(body: bytes) -> bytes:
+def only_element(body: bytes, limits: Limits) -> bytes:
     """The body as the one element, though it is no event. Raises BodyError when it is not JSON either."""
     try:
-        (_ANYTHING if len(body) <= LOOKED_AT_BYTES_MAX else _SKIPPING).decode(body)
+        (_ANYTHING if len(body) <= limits.looked_at_bytes_max else _SKIPPING).decode(body)
     except msgspec.ValidationError:
         return body
     except REFUSED as error:
@@ -82,6 +80,7 @@ def check_count(count: int, limits: Limits) -> None:
             413,
             "too_many_events",
             f"More than {limits.body_events_max:,} events in one request. Send them in several requests.",
+            limit="body_events_max",
         )
 
 

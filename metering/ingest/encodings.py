@@ -15,8 +15,6 @@ else:
 
 # How much is taken in, and given out, at a time.
 _PIECE_BYTES: Final = 64 * 1024
-# Several gzip members or zstd frames in a row are one body; millions of empty ones would only cost time.
-_MEMBERS_MAX: Final = 1_000
 # A zstd window of 8 MiB is what RFC 9659 lets a sender of Content-Encoding use.
 _WINDOW_LOG_MAX: Final = 23
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -108,6 +106,7 @@ class Inflation:
 
     def __init__(self, encoding: str, limits: Limits) -> None:
         self._encoding = encoding
+        self._members_max = limits.body_members_max
         self._size = _Size(limits)
         self._members = 0
         self._member: _Member | None = None
@@ -136,8 +135,8 @@ class Inflation:
 
     def _begin(self) -> _Member:
         self._members += 1
-        if self._members > _MEMBERS_MAX:
-            message = f"The body is {self._encoding} in more than {_MEMBERS_MAX:,} parts; send it as one."
+        if self._members > self._members_max:
+            message = f"The body is {self._encoding} in more than {self._members_max:,} parts; send it as one."
             raise BodyError(413, "body_too_large", message)
         self._member = ENCODINGS[self._encoding]()
         return self._member
@@ -157,4 +156,4 @@ class _Size:
         self._bytes += count
         if self._bytes > self._bytes_max:
             message = f"The body is larger than {self._bytes_max:,} bytes; send it in several requests."
-            raise BodyError(413, "body_too_large", message)
+            raise BodyError(413, "body_too_large", message, limit="body_bytes_max")

@@ -11,11 +11,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from metering import __version__, errors
+from metering.allowance import Allowances
 from metering.ingest.admit import Admission, admit
+from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
 from metering.ingest.decode import Decoded
 from metering.ingest.encodings import ENCODINGS, decoded_body, encoding_of
 from metering.ingest.openapi import openapi
+from metering.ingest.rate_headers import rate_headers
 from metering.ingest.readers import reader_of
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Origin, Refusals
@@ -23,6 +26,7 @@ from metering.ingest.write import Submission
 from metering.keys import ApiKey, KeyRing
 from metering.keys import Scope as KeyScope
 from metering.limits import Limits
+from metering.standing import Standing
 
 _RECEIPT: Final = msgspec.json.Encoder()
 
@@ -40,11 +44,24 @@ def describe(limits: Limits) -> Callable[[Request], Awaitable[Response]]:
 class EventsEndpoint:
     """The ASGI application behind /v1/events."""
 
-    def __init__(self, writer: Writer, keys: KeyRing, limits: Limits, restamp_window: timedelta) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        keys: KeyRing,
+        limits: Limits,
+        restamp_window: timedelta,
+        *,
+        allowances: Allowances,
+        bodies: Bodies,
+        retention: timedelta | None = None,
+    ) -> None:
         self._writer = writer
         self._keys = keys
         self._limits = limits
         self._restamp_window = restamp_window
+        self._allowances = allowances
+        self._bodies = bodies
+        self._retention = retention
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -62,12 +79,30 @@ class EventsEndpoint:
         key = (await self._keys.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
         atomic = _atomic(request)
         encoding = encoding_of(", ".join(request.headers.getlist("content-encoding")))
-        reader = reader_of(request.headers.raw, self._limits)
-        async for piece in decoded_body(request.stream(), encoding, self._limits):
-            reader.feed(piece)
-        receipt = await self.record(reader.finish(), key, Refusals(key.prefix, reader), atomic=atomic)
+        limits = key.limits.within(self._limits)
+        reader = reader_of(request.headers.raw, limits)
+        async with self._bodies.arriving(key.prefix) as body:
+            try:
+                async for piece in decoded_body(request.stream(), encoding, limits):
+                    body.add(len(piece))
+                    reader.feed(piece)
+                body.arrived()
+                decoded = reader.finish()
+            except errors.BodyError as error:
+                raise _of_key(error, limits, self._limits) from error
+            standing = await self.spend(key, len(decoded))
+        receipt = await self.record(decoded, key, Refusals(key.prefix, reader), atomic=atomic)
         status = 422 if atomic and receipt.rejected else 200
-        return Response(_RECEIPT.encode(receipt), status, media_type="application/json")
+        return Response(_RECEIPT.encode(receipt), status, rate_headers(standing), media_type="application/json")
+
+    async def spend(self, key: ApiKey, events: int) -> Standing | None:
+        """Take a request of so many events out of the key's allowance; None when it has no rate.
+
+        Raises RateLimitedError, or WriterFullError before anything is taken out: waiting for a writer costs no allowance.
+        """
+        if key.limits.events_per_second_max is not None:
+            self._writer.check_room(key.prefix, events)
+        return await self._allowances.spend(key, events)
 
     async def record(self, decoded: Decoded, key: ApiKey, origin: Origin, *, atomic: bool = False) -> Receipt:
         """Admit events and wait until they are durable, and what is refused of them is kept.
@@ -75,13 +110,30 @@ class EventsEndpoint:
         A rejection is told in the words of the format that the events came in.
         """
         now = datetime.now(UTC)
-        terms = Admission(limits=self._limits, now=now, restamp_window=self._restamp_window, accounts=key.accounts)
+        terms = Admission(
+            limits=self._limits,
+            now=now,
+            restamp_window=self._restamp_window,
+            accounts=key.accounts,
+            default_source=key.default_source,
+            retained_from=None if self._retention is None else now - self._retention,
+        )
         admitted, rejected = admit(decoded, terms)
         return await self._writer.submit(
             Submission(
                 admitted=admitted, rejected=origin.worded(rejected), received_at=now, origin=origin, atomic=atomic
-            )
+            ),
+            key.prefix,
         )
+
+
+def _of_key(error: errors.BodyError, limits: Limits, everyones: Limits) -> errors.BodyError:
+    """The same refusal, which says so when the limit that was met is the key's own and narrower than everyone's."""
+    name = error.limit
+    if name is None or getattr(limits, name) == getattr(everyones, name):
+        return error
+    message = f"{error} This is the limit of this key; others have {getattr(everyones, name):,}."
+    return errors.BodyError(error.status, error.code, message, limit=name)
 
 
 def _atomic(request: Request) -> bool:
@@ -102,7 +154,9 @@ def _atomic(request: Request) -> bool:
 _STATUS: Final[Mapping[type[errors.MeteringError], int]] = {
     errors.UnauthenticatedError: 401,
     errors.ForbiddenError: 403,
+    errors.RateLimitedError: 429,
     errors.WriterFullError: 503,
+    errors.BodiesFullError: 503,
     errors.DatabaseError: 503,
 }
 
@@ -114,6 +168,11 @@ def problem(error: errors.MeteringError, limits: Limits) -> Response:
     headers = {}
     if error.retryable:
         headers["Retry-After"] = str(limits.retry_after_seconds)
+    if isinstance(error, errors.RateLimitedError):
+        headers |= {"Retry-After": str(error.standing.wait_seconds), **rate_headers(error.standing)}
+    if status == 408:  # noqa: PLR2004 - an HTTP status
+        # Else the rest of the body could go on coming, a byte at a time.
+        headers["Connection"] = "close"
     if status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
     if status == 405:  # noqa: PLR2004 - an HTTP status
@@ -135,7 +194,9 @@ _TITLES: Final = {
     401: "Unauthorized",
     403: "Forbidden",
     405: "Method Not Allowed",
+    408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     503: "Service Unavailable",
 }

@@ -10,7 +10,7 @@ import msgspec
 from metering.events import UsageEvent
 from metering.ingest import faults
 from metering.ingest.decode import Decoded, Refused
-from metering.ingest.elements import LOOKED_AT_BYTES_MAX, REFUSED, check_count, reason, unreadable
+from metering.ingest.elements import REFUSED, check_count, reason, unreadable
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import Limits
 
@@ -39,14 +39,14 @@ def decode_msgpack(body: bytes, limits: Limits, refused: Refused | None = None) 
     """One event map, or an array of them. Raises BodyError when the body is not MessagePack, or too many events."""
     count = _array_length(body)
     if count is None:
-        return [_only_event(body, refused)]
+        return [_only_event(body, limits, refused)]
     # Before anything is made: a body of 16 MiB may be an array of 16 million nils.
     check_count(count, limits)
     try:
         events = _EVENTS.decode(body)
         _ALL_EXACT.decode(body)
     except REFUSED:
-        return [_decode_element(index, raw, refused) for index, raw in enumerate(_elements(body))]
+        return [_decode_element(index, raw, limits, refused) for index, raw in enumerate(_elements(body))]
     return events
 
 
@@ -67,30 +67,32 @@ def _elements(body: bytes) -> list[msgspec.Raw]:
         raise unreadable(error, _LANGUAGE) from error
 
 
-def _only_event(body: bytes, refused: Refused | None) -> UsageEvent | Rejection:
+def _only_event(body: bytes, limits: Limits, refused: Refused | None) -> UsageEvent | Rejection:
     """The body as the one element. Raises BodyError when it is not MessagePack to its end."""
     try:
         msgspec.msgpack.decode(body, type=msgspec.Raw)
     except REFUSED as error:
         raise unreadable(error, _LANGUAGE) from error
-    return _decode_element(0, body, refused)
+    return _decode_element(0, body, limits, refused)
 
 
-def _decode_element(index: int, raw: bytes | msgspec.Raw, refused: Refused | None) -> UsageEvent | Rejection:
+def _decode_element(
+    index: int, raw: bytes | msgspec.Raw, limits: Limits, refused: Refused | None
+) -> UsageEvent | Rejection:
     try:
         event = _EVENT.decode(raw)
         _EXACT.decode(raw)
     except REFUSED:
         if refused is not None:
             refused[index] = bytes(raw)
-        return _explain(index, raw)
+        return _explain(index, raw, limits)
     return event
 
 
-def _explain(index: int, raw: bytes | msgspec.Raw) -> Rejection:
+def _explain(index: int, raw: bytes | msgspec.Raw, limits: Limits) -> Rejection:
     """Say what is wrong with MessagePack that is no event: the first fault in the order of `Code`."""
     try:
-        fields = _fields(raw)
+        fields = _fields(raw, limits)
     except REFUSED as error:
         return Rejection(index, Code.MALFORMED, f"This is not MessagePack: {reason(error)}.")
     if isinstance(fields, str):
@@ -100,10 +102,10 @@ def _explain(index: int, raw: bytes | msgspec.Raw) -> Rejection:
     return Rejection(index, code, message, id=event_id if isinstance(event_id, str) else None, path=path)
 
 
-def _fields(raw: bytes | msgspec.Raw) -> dict[str, Any] | str:
+def _fields(raw: bytes | msgspec.Raw, limits: Limits) -> dict[str, Any] | str:
     """The fields of a map, or what it is instead."""
     value = _shown(raw)
-    if memoryview(raw).nbytes > LOOKED_AT_BYTES_MAX:
+    if memoryview(raw).nbytes > limits.looked_at_bytes_max:
         return "this one is larger than an event can be"
     if not isinstance(value, dict):
         return f"this is {faults.kind(value)}"

@@ -12,20 +12,21 @@ from msgspec.msgpack import Ext
 
 from metering.ingest.bodies import JSON, SentBody
 from metering.ingest.decode import decode_element
-from metering.ingest.elements import LOOKED_AT_BYTES_MAX, REFUSED
+from metering.ingest.elements import REFUSED
 from metering.ingest.receipts import Rejection
+from metering.limits import Limits
 
 _ANYTHING: Final = msgspec.msgpack.Decoder()
 
 
-def msgpack_body(raw: bytes) -> SentBody:
+def msgpack_body(raw: bytes, limits: Limits) -> SentBody:
     """The event as JSON. It is exact only where it is refused as JSON too: 1.5 is a float here, and a decimal there."""
-    shown = _shown(raw)
-    return SentBody(JSON, shown, is_exact=isinstance(decode_element(0, shown), Rejection))
+    shown = _shown(raw, limits)
+    return SentBody(JSON, shown, is_exact=isinstance(decode_element(0, shown, limits), Rejection))
 
 
-def _shown(raw: bytes) -> bytes:
-    if len(raw) <= LOOKED_AT_BYTES_MAX:
+def _shown(raw: bytes, limits: Limits) -> bytes:
+    if len(raw) <= limits.looked_at_bytes_max:
         try:
             return msgspec.json.encode(_finite(_ANYTHING.decode(raw)), enc_hook=_extension)
         except (*REFUSED, TypeError):

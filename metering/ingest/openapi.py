@@ -22,12 +22,29 @@ PROBLEMS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("unauthenticated",),
     403: ("forbidden",),
     405: ("method_not_allowed",),
+    408: ("body_too_slow",),
     413: ("body_too_large", "too_many_events"),
     415: ("content_type_unsupported", "encoding_unsupported"),
-    503: ("writer_full", "database_unavailable"),
+    429: ("rate_limited",),
+    503: ("writer_full", "bodies_full", "database_unavailable"),
 }
 _SCALAR: Final = ["string", "number", "boolean", "null"]
 _COUNT: Final = {"type": "integer", "minimum": 0}
+_RETRY_AFTER: Final = {
+    "schema": {"type": "integer", "minimum": 1},
+    "description": "Seconds after which it may be sent again.",
+}
+# The fields of draft-ietf-httpapi-ratelimit-headers-11, as metering/ingest/rate_headers.py writes them.
+_RATE_HEADERS: Final = {
+    "RateLimit-Policy": {
+        "schema": {"type": "string", "pattern": r'^"events";q=[0-9]+;qu="events";w=[0-9]+$'},
+        "description": "For a key with a rate: `q` events may come in `w` seconds, all of them at once.",
+    },
+    "RateLimit": {
+        "schema": {"type": "string", "pattern": r'^"events";r=[0-9]+;t=[0-9]+$'},
+        "description": "For a key with a rate: `r` events may be sent now, and no more than that for `t` seconds.",
+    },
+}
 _INGEST: Final = (
     "The answer comes when the events are durable. One bad event never costs the others. Any request may be sent again: "
     "an event that is recorded already counts as a duplicate."
@@ -80,8 +97,12 @@ def _record_events(limits: Limits) -> Part:
         ],
         "requestBody": {"required": True, "description": _BINARY, "content": _bodies(limits)},
         "responses": {
-            "200": {"description": "What became of each event.", "content": receipt},
-            "422": {"description": "With `atomic`: an event was refused, so nothing was recorded.", "content": receipt},
+            "200": {"description": "What became of each event.", "content": receipt, "headers": _RATE_HEADERS},
+            "422": {
+                "description": "With `atomic`: an event was refused, so nothing was recorded.",
+                "content": receipt,
+                "headers": _RATE_HEADERS,
+            },
             **problems,
         },
     }
@@ -198,9 +219,10 @@ def _problem(status: int) -> Part:
         "description": f"{HTTPStatus(status).phrase}: {', '.join(PROBLEMS[status])}.",
         "content": _content("application/problem+json", _ref("Problem")),
     }
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        seconds = {"schema": {"type": "integer"}, "description": "Seconds after which it may be sent again."}
-        answer["headers"] = {"Retry-After": seconds}
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        answer["headers"] = {"Retry-After": _RETRY_AFTER}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        answer["headers"] |= _RATE_HEADERS
     return answer
 
 

@@ -52,7 +52,8 @@ class _WholeReader(PlainEvents):
         self._body += piece
 
     def finish(self) -> Decoded:
-        self.decoded = self._decode(bytes(self._body), self._limits, self.refused)
+        body, self._body = bytes(self._body), bytearray()
+        self.decoded = self._decode(body, self._limits, self.refused)
         return self.decoded
 
 
@@ -64,7 +65,7 @@ class _MsgpackReader(_WholeReader):
 
     def body(self, index: int) -> SentBody:
         refused = self.refused.get(index)
-        return super().body(index) if refused is None else msgpack_body(refused)
+        return super().body(index) if refused is None else msgpack_body(refused, self._limits)
 
 
 class _CloudEventsReader:
@@ -79,7 +80,8 @@ class _CloudEventsReader:
         self._body += piece
 
     def finish(self) -> Decoded:
-        self._events = self._decode(bytes(self._body))
+        body, self._body = bytes(self._body), bytearray()
+        self._events = self._decode(body)
         return self._events.decoded
 
     def worded(self, rejection: Rejection) -> Rejection:
@@ -93,7 +95,7 @@ READERS: Final[Mapping[str, Callable[[Limits], Reader]]] = {
     "application/json": lambda limits: _WholeReader(decode_json, limits),
     "application/x-ndjson": _LinesReader,
     "application/msgpack": _MsgpackReader,
-    "application/cloudevents+json": lambda _limits: _CloudEventsReader(decode_structured),
+    "application/cloudevents+json": lambda limits: _CloudEventsReader(lambda body: decode_structured(body, limits)),
     "application/cloudevents-batch+json": lambda limits: _CloudEventsReader(lambda body: decode_batch(body, limits)),
 }
 
@@ -110,7 +112,7 @@ def reader_of(headers: Headers, limits: Limits) -> Reader:
         if sent and not kind.is_json:
             message = f"The data of a CloudEvent in binary mode is JSON here, not {sent!r:.60}."
             raise BodyError(415, "content_type_unsupported", message)
-        return _CloudEventsReader(lambda body: decode_binary(headers, body))
+        return _CloudEventsReader(lambda body: decode_binary(headers, body, limits))
     if kind.essence not in READERS:
         message = f"Content-Type {sent!r:.60} is not understood; send one of {', '.join(READERS)}."
         raise BodyError(415, "content_type_unsupported", message)

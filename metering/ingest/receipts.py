@@ -34,6 +34,8 @@ class Code(Enum):
     """`attributes` is not an object of scalars, or too large."""
     TIME_TOO_EARLY = "time_too_early"
     """`occurred_at` lies before anything that is kept."""
+    OUTSIDE_RETENTION = "outside_retention"
+    """`occurred_at` lies further back than this service retains events."""
     TIME_IN_FUTURE = "time_in_future"
     """`occurred_at` lies further ahead than clocks differ."""
     ACCOUNT_FORBIDDEN = "account_forbidden"

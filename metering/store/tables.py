@@ -157,6 +157,30 @@ api_key: Final = sa.Table(
     sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
     sa.Column("expires_at", INSTANT),
     sa.Column("revoked_at", INSTANT),
+    _text("default_source"),
+    # NULL: no limit but everyone's.
+    sa.Column("events_per_second_max", sa.Integer),
+    sa.Column("burst_events_max", sa.Integer),
+    sa.Column("request_events_max", sa.Integer),
+    sa.Column("request_bytes_max", sa.Integer),
+    sa.CheckConstraint(
+        "events_per_second_max > 0 AND burst_events_max > 0 "
+        "AND (events_per_second_max IS NULL) = (burst_events_max IS NULL)",
+        name="rate",
+    ),
+    sa.CheckConstraint("request_events_max > 0 AND request_bytes_max > 0", name="request"),
+)
+
+# What keys with a rate may still send, as it was at an instant. See docs/adr/0007.
+key_allowance: Final = sa.Table(
+    "key_allowance",
+    METADATA,
+    sa.Column("prefix", TEXT, primary_key=True),
+    sa.Column("events", sa.Numeric, nullable=False),
+    sa.Column("as_of", INSTANT, nullable=False),
+    # Whether the last request was taken: how the statement that decides it tells.
+    sa.Column("taken", sa.Boolean, nullable=False),
+    prefixes=["UNLOGGED"],
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

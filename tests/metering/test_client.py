@@ -825,8 +825,8 @@ def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: floa
 
 
 def test_busy_is_what_may_be_over_soon() -> None:
-    """The statuses after which the same request is sent again are these four."""
-    assert [429, 502, 503, 504] == [status for status in range(100, 600) if is_busy(status)]
+    """The statuses after which the same request is sent again are these five."""
+    assert [408, 429, 502, 503, 504] == [status for status in range(100, 600) if is_busy(status)]
 
 
 def test_senders_read_the_receipt_that_the_service_writes() -> None:

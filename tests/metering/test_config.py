@@ -42,6 +42,7 @@ def test_without_variables_the_defaults_hold() -> None:
         ("BOOTSTRAP_KEY", "1234567890123456", {"bootstrap_key": "1234567890123456"}),
         ("RESTAMP_WINDOW_MINUTES", "0", {"restamp_window_minutes": 0}),
         ("RESTAMP_WINDOW_MINUTES", "1440", {"restamp_window_minutes": 1_440}),
+        ("RETENTION_DAYS", "400", {"retention_days": 400}),
         ("LOG_LEVEL", "debug", {"log_level": "debug"}),
         ("REFRESH_SECONDS", "0.05", {"refresh_seconds": 0.05}),
         ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
@@ -73,6 +74,7 @@ def test_every_fault_at_once() -> None:
         LOG_LEVEL="loud",
         REFRESH_SECONDS="0",
         RESTAMP_WINDOW_MINUTES="1441",
+        RETENTION_DAYS="0",
         DATABASE_URL="mysql://host/db",
         BOOTSTRAP_KEY="short",
         PROT="8000",
@@ -87,6 +89,7 @@ def test_every_fault_at_once() -> None:
         "METERING_PROT",
         "METERING_REFRESH_SECONDS",
         "METERING_RESTAMP_WINDOW_MINUTES",
+        "METERING_RETENTION_DAYS",
         "METERING_WORKERS",
     ]
 
@@ -109,6 +112,7 @@ def test_the_error_says_every_fault() -> None:
         ("WORKERS", "0", "1", "64", "65"),
         ("POOL_CONNECTIONS", "3", "4", "200", "201"),
         ("RESTAMP_WINDOW_MINUTES", "-1", "0", "1440", "1441"),
+        ("RETENTION_DAYS", "0", "1", "36500", "36501"),
         ("REFRESH_SECONDS", "0.049", "0.05", "3600", "3600.5"),
     ],
 )

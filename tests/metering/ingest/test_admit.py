@@ -1,5 +1,6 @@
 """An event is admitted exactly as it was sent, or refused with the first reason in the order of the codes."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -14,7 +15,7 @@ from metering.ingest.admit import Admission, admit, admit_one
 from metering.ingest.decode import decode_json, decode_ndjson
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import LIMITS
-from tests.strategies import AWKWARD_TEXTS, MANY, NOW, SOME, Sent, decimals, decimals_beyond, events, texts
+from tests.strategies import AWKWARD_TEXTS, MANY, MICROSECOND, NOW, SOME, Sent, decimals, decimals_beyond, events, texts
 
 TERMS = Admission(limits=LIMITS, now=NOW, restamp_window=timedelta(hours=1))
 EVENT = UsageEvent(
@@ -25,6 +26,8 @@ EVENT = UsageEvent(
     unit="call",
     source="gateway",
 )
+# What occurred longer than thirty days ago is not retained.
+RETAINED = msgspec.structs.replace(TERMS, retained_from=NOW - timedelta(days=30))
 TEXTS = ["id", "source", "account", "subscription", "user", "device", "product", "feature", "classification", "unit"]
 
 
@@ -147,6 +150,7 @@ FAULTS: dict[Code, bytes] = {
     Code.TEXT_INVALID: b'"feature":""',
     Code.ATTRIBUTES_INVALID: b'"attributes":{"nul":"\\u0000"}',
     Code.TIME_TOO_EARLY: b'"occurred_at":"1969-12-31T00:00:00Z"',
+    Code.OUTSIDE_RETENTION: b'"occurred_at":"2026-02-13T11:59:59Z"',
     Code.TIME_IN_FUTURE: b'"occurred_at":"2026-03-16T12:00:00Z"',
     Code.ACCOUNT_FORBIDDEN: b'"account":"other"',
 }
@@ -165,11 +169,43 @@ def test_the_first_fault_in_the_order_of_codes(one: Code, other: Code) -> None:
     named = [FAULTS[code].partition(b'":')[0][1:].decode() for code in (one, other)]
     kept = msgspec.json.encode({name: value for name, value in good.items() if name not in named})
     body = kept[:-1] + b"," + FAULTS[one] + b"," + FAULTS[other] + b"}"
-    terms = msgspec.structs.replace(TERMS, accounts=frozenset({"acme"}))
+    terms = msgspec.structs.replace(RETAINED, accounts=frozenset({"acme"}))
 
     _, (refusal,) = admit(decode_ndjson(body, LIMITS), terms)
 
     assert min((one, other), key=list(Code).index) == refusal.code
+
+
+@MANY
+@given(data=st.data(), sent=events())
+def test_the_retained_range(data: st.DataObject, sent: Sent) -> None:
+    """With a retention exactly what occurred before its first instant is refused; without one nothing is too old."""
+    at = admitted(sent.event).occurred_at
+    # Near the event's own time, so that both sides of the bound are met.
+    offset = data.draw(st.sampled_from([timedelta(0), *(sign * MICROSECOND for sign in (-1, 1)), timedelta(days=9)]))
+    terms = msgspec.structs.replace(TERMS, retained_from=max(at, LIMITS.occurred_at_min + timedelta(1)) + offset)
+    assert terms.retained_from is not None
+
+    outcome = admit_one(0, sent.event, terms)
+
+    if at < terms.retained_from:
+        assert isinstance(outcome, Rejection)
+        assert (Code.OUTSIDE_RETENTION, "occurred_at") == (outcome.code, outcome.path)
+        named = re.search(r"from (\S+) on", outcome.message)
+        assert named is not None
+        assert terms.retained_from == datetime.fromisoformat(named[1])
+    else:
+        assert admitted(sent.event) == outcome
+
+
+def test_the_first_retained_instant() -> None:
+    """The instant that a refusal names is taken; a microsecond before it is not, in whatever zone it is written."""
+    first = NOW - timedelta(days=30)
+    elsewhere = timezone(-timedelta(hours=11))
+
+    assert first == admitted(changed(occurred_at=first.astimezone(elsewhere)), RETAINED).occurred_at
+    refusal = refused(changed(occurred_at=(first - MICROSECOND).astimezone(elsewhere)), RETAINED)
+    assert "Events are retained from 2026-02-13T12:00:00Z on; none before it is taken." == refusal.message
 
 
 def test_every_code_has_a_case() -> None:

@@ -278,7 +278,7 @@ def test_header_values(header: bytes, expected: str) -> None:
     """A header's value loses its quotes, then one round of percent-encoding, and is UTF-8."""
     headers = [(name.encode(), value.encode()) for name, value in BINARY.items()]
 
-    (outcome,) = decode_binary([*headers, (b"ce-id", header)], msgspec.json.encode(DATA)).decoded
+    (outcome,) = decode_binary([*headers, (b"ce-id", header)], msgspec.json.encode(DATA), LIMITS).decoded
 
     assert isinstance(outcome, UsageEvent)
     assert expected == outcome.id
@@ -288,7 +288,9 @@ def test_a_header_twice() -> None:
     """An attribute that is sent twice has no one value, so the event is refused."""
     headers = [(name.encode(), value.encode()) for name, value in BINARY.items()]
 
-    (outcome,) = decode_binary([*headers, (b"ce-id", b"a"), (b"CE-ID", b"b")], msgspec.json.encode(DATA)).decoded
+    (outcome,) = decode_binary(
+        [*headers, (b"ce-id", b"a"), (b"CE-ID", b"b")], msgspec.json.encode(DATA), LIMITS
+    ).decoded
 
     assert isinstance(outcome, Rejection)
     assert ("malformed", "id") == (outcome.code.value, outcome.path)
@@ -309,8 +311,8 @@ def test_events_of_the_contract_are_understood(sent: Sent) -> None:
     usual = msgspec.json.encode({**envelope, "data": inner})
     encoded = msgspec.json.encode({**envelope, "data_base64": in_base64(inner)})
 
-    assert [sent.event] == decode_structured(usual).decoded
-    assert [sent.event] == decode_structured(encoded).decoded
+    assert [sent.event] == decode_structured(usual, LIMITS).decoded
+    assert [sent.event] == decode_structured(encoded, LIMITS).decoded
     assert [sent.event] * 2 == decode_batch(b"[" + usual + b"," + encoded + b"]", LIMITS).decoded
 
 
@@ -321,7 +323,7 @@ def test_the_data_is_an_event_without_its_envelope() -> None:
 
 def test_wording_is_done_once() -> None:
     """A rejection that is in the words of CloudEvents already stays as it is."""
-    sent = decode_structured(msgspec.json.encode(event(data=data(quantity=True))))
+    sent = decode_structured(msgspec.json.encode(event(data=data(quantity=True))), LIMITS)
     (rejection,) = sent.decoded
 
     assert isinstance(sent, CloudEvents)

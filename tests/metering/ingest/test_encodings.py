@@ -159,6 +159,7 @@ def test_a_bomb_of_empty_members(encoding: str) -> None:
 
     assert b"" == inflated(encoding, empty * 1_000)
     assert (413, "body_too_large") == refused(encoding, empty * 1_001)
+    assert (413, "body_too_large") == refused(encoding, empty * 4, limits=Limits(body_members_max=3))
 
 
 def test_a_window_that_is_too_large() -> None:

@@ -1,5 +1,6 @@
 """POST /v1/events, on a real database: what is acknowledged is recorded, once; what is refused says why."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -189,7 +190,6 @@ def test_limits_of_a_request_are_enforced(database_url: str) -> None:
 def test_a_full_queue_is_an_answer(database_url: str) -> None:
     """When more events wait than may wait, the request is answered 503 with Retry-After, and may be sent again."""
     import asyncio
-    from datetime import UTC, datetime, timedelta
 
     from metering.config import Settings
     from metering.errors import WriterFullError
@@ -233,6 +233,23 @@ def test_a_full_queue_is_an_answer(database_url: str) -> None:
     assert accepted == 2
     response = problem(error, limits)
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_what_is_not_retained_is_refused_and_named(database_url: str) -> None:
+    """With METERING_RETENTION_DAYS an older event is refused by its code, the others are in; without it none is too old."""
+    now = datetime.now(UTC)
+    old, young = (now - timedelta(days=30, minutes=1)).isoformat(), (now - timedelta(days=29)).isoformat()
+    batch = [usage_event(1, occurred_at=old), usage_event(2, occurred_at=young)]
+    with running(database_url, retention_days=30) as api:
+        receipt = api.send(batch)
+    with running(database_url) as api:
+        again = api.send(batch)
+
+    assert (1, 0) == (receipt["accepted"], receipt["duplicates"])
+    assert [(0, "outside_retention", "occurred_at")] == [
+        (r["index"], r["code"], r["path"]) for r in receipt["rejected"]
+    ]
+    assert {"accepted": 1, "duplicates": 1, "rejected": []} == again
 
 
 def test_a_key_bound_to_accounts_writes_and_reads_only_theirs(api: Api, database_url: str) -> None:

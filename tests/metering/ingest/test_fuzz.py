@@ -123,7 +123,8 @@ def _lines(body: bytes) -> Decoded:
 def _binary(body: bytes) -> Decoded:
     """Binary mode, with headers made of the same bytes."""
     headers = [(b"ce-specversion", b"1.0"), (b"ce-type", b"t"), (b"ce-source", b"s"), (b"ce-id", body[:20])]
-    return decode_binary([*headers, (b"ce-time", b"2026-03-01T12:00:00Z"), (b"ce-subject", body[-9:])], body).decoded
+    headers += [(b"ce-time", b"2026-03-01T12:00:00Z"), (b"ce-subject", body[-9:])]
+    return decode_binary(headers, body, LIMITS).decoded
 
 
 DECODERS: list[Callable[[bytes], Decoded]] = [
@@ -131,7 +132,7 @@ DECODERS: list[Callable[[bytes], Decoded]] = [
     lambda body: decode_ndjson(body, LIMITS),
     _lines,
     lambda body: decode_msgpack(body, LIMITS),
-    lambda body: decode_structured(body).decoded,
+    lambda body: decode_structured(body, LIMITS).decoded,
     lambda body: decode_batch(body, LIMITS).decoded,
     _binary,
 ]
@@ -231,6 +232,30 @@ def test_what_is_far_too_large_for_an_event_is_not_taken_apart(place: int, body:
     assert isinstance(outcome, Rejection)
     assert "larger than an event can be" in outcome.message
     assert peak_bytes < 3 * len(body)
+
+
+def test_how_large_what_is_looked_at_may_be() -> None:
+    """In every format what is no event is looked at up to the limit in force; a byte more, and it is refused unseen."""
+    body, packed = b'{"id":"a","nonsense":1}', msgspec.msgpack.encode({"id": "a", "nonsense": 1})
+    inside = b'{"specversion":"1.0","type":"t","id":"a","source":"s","data":' + body + b"}"
+    decoders: list[tuple[Callable[[bytes, Limits], Decoded], bytes]] = [
+        (decode_json, body),
+        (decode_json, b"[" + body + b"]"),
+        (decode_ndjson, body),
+        (decode_msgpack, packed),
+        (lambda sent, limits: decode_structured(sent, limits).decoded, inside),
+        (lambda sent, limits: decode_binary([(b"ce-id", b"a")], sent, limits).decoded, body),
+    ]
+
+    for decoder, sent in decoders:
+        element = len(sent.strip(b"[]"))
+        (seen,) = decoder(sent, Limits(looked_at_bytes_max=element))
+        (unseen,) = decoder(sent, Limits(looked_at_bytes_max=element - 1))
+
+        assert isinstance(seen, Rejection)
+        assert isinstance(unseen, Rejection)
+        assert "larger than an event can be" not in seen.message
+        assert "larger than an event can be" in unseen.message
 
 
 # The content type of each of DECODERS.

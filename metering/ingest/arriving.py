@@ -1,0 +1,75 @@
+"""Bodies that are arriving: how long one may take, and how much memory all of them may.
+
+A body that comes a byte a second holds what has arrived of it, until its time is over; and however many of them one
+sender begins, there is room for the others: no sender may hold more than is still free.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from metering.errors import BodiesFullError, BodyError
+from metering.limits import Limits
+
+
+class Bodies:
+    """All bodies that are arriving at this process."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # Bytes by sender, for as long as a body of theirs is arriving.
+        self._held: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def arriving(self, sender: str) -> AsyncIterator["Body"]:
+        """A body of this sender, from its first byte until the block ends, in which it is taken apart.
+
+        Raises BodyError in the block when the body has not arrived in time.
+        """
+        deadline = asyncio.timeout(self._limits.body_seconds_max)
+        body = Body(self, sender, deadline)
+        try:
+            async with deadline:
+                yield body
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            message = (
+                f"The body did not arrive within {self._limits.body_seconds_max} seconds; send it faster, or less."
+            )
+            raise BodyError(408, "body_too_slow", message) from error
+        finally:
+            self._held[sender] -= body.held_bytes
+            if not self._held[sender]:
+                del self._held[sender]
+
+    def hold(self, sender: str, count: int) -> None:
+        """Count more bytes of a sender. Raises BodiesFullError when that would be more than is left for the others."""
+        free = self._limits.bodies_bytes_max - self._held.total()
+        # The end of a body comes as no bytes at all, and needs no room.
+        if count and self._held[sender] + count > free:
+            raise BodiesFullError(
+                f"{self._held.total():,} bytes of bodies are arriving, {self._held[sender]:,} of them with this key; "
+                "send this one again in a moment."
+            )
+        self._held[sender] += count
+
+
+class Body:
+    """One body that is arriving."""
+
+    def __init__(self, bodies: Bodies, sender: str, deadline: asyncio.Timeout) -> None:
+        self._bodies = bodies
+        self._sender = sender
+        self._deadline = deadline
+        self.held_bytes = 0
+
+    def add(self, count: int) -> None:
+        """Count what has arrived, decompressed. Raises BodiesFullError when there is no room for it."""
+        self._bodies.hold(self._sender, count)
+        self.held_bytes += count
+
+    def arrived(self) -> None:
+        """All of it is there: what is done with it from now on does not count against its time."""
+        self._deadline.reschedule(None)
