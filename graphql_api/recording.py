@@ -131,8 +131,8 @@ def _usage_event(index: int, given: UsageEventInput, default_source: str | None)
         for name in UsageEvent.__struct_fields__
         if (value := getattr(given, name)) not in (strawberry.UNSET, None)
     }
-    if isinstance(given.source, _Unnamed) and default_source is not None:
-        values["source"] = default_source
+    if isinstance(given.source, _Unnamed):
+        values["source"] = default_source or str(given.source)
     try:
         # Through the wire's own types, so that what is refused there is refused here.
         msgspec.convert(values.get("attributes", {}), dict[str, Scalar])
