@@ -12,7 +12,9 @@ from metering.errors import WriterFullError
 from metering.events import UsageEvent
 from metering.ingest.admit import Admission, admit
 from metering.ingest.batch import Writer
+from metering.ingest.bodies import PlainEvents
 from metering.ingest.receipts import Receipt
+from metering.ingest.refusals import Refusals
 from metering.ingest.write import Submission
 from metering.limits import Limits
 from metering.store.event_log import EventLog
@@ -45,7 +47,8 @@ class Clients:
             for _ in range(events)
         ]
         admitted, rejected = admit(sent, self.terms)
-        submission = Submission(admitted=admitted, rejected=rejected, received_at=NOW)
+        origin = Refusals(sender, PlainEvents(sent))
+        submission = Submission(admitted=admitted, rejected=rejected, received_at=NOW, origin=origin)
 
         async def submit() -> Receipt | None:
             try:
@@ -142,7 +145,8 @@ def test_what_was_sent_away_may_be_sent_again(database_url: str) -> None:
         async with clients(database_url, limits) as (made, _):
             event = UsageEvent(id="e", occurred_at=NOW, account="a", product="p", unit="u", source="s")
             admitted, _ = admit([event], made.terms)
-            submission = Submission(admitted=admitted, rejected=[], received_at=NOW)
+            origin = Refusals("greedy", PlainEvents([event]))
+            submission = Submission(admitted=admitted, rejected=[], received_at=NOW, origin=origin)
             sent = [made.send("greedy", 0, 19)]
             await asyncio.sleep(0)
             pushed = asyncio.create_task(made.writer.submit(submission, "greedy"))

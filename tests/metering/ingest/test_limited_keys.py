@@ -18,8 +18,10 @@ from metering.errors import RateLimitedError, WriterFullError
 from metering.events import UsageEvent
 from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
+from metering.ingest.bodies import PlainEvents
 from metering.ingest.encodings import zstd
 from metering.ingest.http import EventsEndpoint
+from metering.ingest.refusals import Refusals
 from metering.keys import ApiKey, KeyRing
 from metering.limits import LIMITS, Limits
 from metering.store.event_log import EventLog
@@ -275,7 +277,8 @@ def test_waiting_for_a_writer_costs_no_allowance(shared_url: str) -> None:
     async def scenario() -> list[type[Exception] | None]:
         outcomes: list[type[Exception] | None] = []
         async with endpoint(shared_url, Limits(queue_events_max=1)) as (made, _):
-            waiting = asyncio.ensure_future(made.endpoint.record([event], key, atomic=False))
+            origin = Refusals(key.prefix, PlainEvents([event]))
+            waiting = asyncio.ensure_future(made.endpoint.record([event], key, origin))
             await asyncio.sleep(0)
             for _ in range(3):
                 with pytest.raises(WriterFullError) as full:
