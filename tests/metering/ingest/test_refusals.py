@@ -135,7 +135,7 @@ def test_every_event_that_could_be_good_fits() -> None:
     row = Refusals("mk_1", PlainEvents([event])).row(Rejection(0, Code.IDENTITY_CONFLICT, "No."), AT, LIMITS)
 
     assert row.is_exact
-    assert event == decode_element(0, row.body.encode())
+    assert event == decode_element(0, row.body.encode(), LIMITS)
 
 
 def test_long_names_in_a_rejection_are_bounded() -> None:
@@ -264,7 +264,7 @@ def test_a_cloud_event_written_anew_is_the_same() -> None:
     row = Refusals("mk_1", reader).row(Rejection(0, Code.TIME_IN_FUTURE, "No.", path="time"), AT, LIMITS)
 
     assert event == msgspec.json.decode(row.body)
-    assert decoded == decode_elements([row.body.encode()]).decoded
+    assert decoded == decode_elements([row.body.encode()], LIMITS).decoded
 
 
 # ---------------------------------------------------------------- whatever comes
@@ -274,7 +274,7 @@ def again(row: RejectedRow) -> UsageEvent | Rejection:
     """What becomes of the row's body when it is decoded as it is."""
     raw = row.body.encode()
     is_cloud_event = row.media_type == "application/cloudevents+json"
-    return decode_elements([raw]).decoded[0] if is_cloud_event else decode_element(0, raw)
+    return decode_elements([raw], LIMITS).decoded[0] if is_cloud_event else decode_element(0, raw, LIMITS)
 
 
 def test_what_is_exact_is_refused_again() -> None:
