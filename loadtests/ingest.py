@@ -8,6 +8,7 @@ with METERING_BENCH_DIR a filled database is kept and used again.
 import argparse
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from profile import ACCOUNTS, Templates
 
@@ -33,17 +34,12 @@ SELECT complete_at >= date_trunc('hour', now() - INTERVAL '3 minutes')
 FROM rollup_horizon
 """
 CONNECTIONS = {1_000: 10, 100: 48, 1: 256}
+BATCHES = "INSERT … ON CONFLICT, 1,000 a batch, 2 connections"
+SINGLES = "one INSERT an event, 2 connections"
 COLUMNS = [
-    "",
-    "events/s",
-    "p50 ms",
-    "p99 ms",
-    "of COPY",
-    "CPU µs/event: service",
-    "PostgreSQL",
-    "client",
-    "service MiB",
-]
+    "", "events/s", "of the best COPY", "of INSERT batches", "of single INSERTs",
+    "p50 ms", "p99 ms", "CPU µs/event: service", "PostgreSQL", "client", "service MiB",
+]  # fmt: skip
 
 
 class Measured:
@@ -70,14 +66,14 @@ class Measured:
         """How many events were answered."""
         return self.accepted + self.duplicates
 
-    def row(self, label: str) -> tuple[float, list[str]]:
-        """Events/s, and the columns of the table up to the ratio."""
+    def row(self) -> tuple[float, list[str]]:
+        """Events/s, and the last columns of the table."""
         rate = self.sent / (time.perf_counter() - self._started)
         used = [program.cpu_seconds() - before for program, before in zip(self._programs, self._before, strict=True)]
         used.append(time.process_time() - self._client_before)
         latency = [f"{percentile(self.took, share) * 1_000:,.0f}" for share in (0.5, 0.99)] if self.took else ["", ""]
         memory = f"{self.mebibytes[0]:.0f}-{max(self.mebibytes):.0f}" if self.mebibytes else ""
-        return rate, [label, f"{rate:,.0f}", *latency, *(f"{each / self.sent * 1e6:.1f}" for each in used), memory]
+        return rate, [*latency, *(f"{each / self.sent * 1e6:.1f}" for each in used), memory]
 
 
 async def through_the_endpoint(
@@ -135,28 +131,36 @@ async def settle(url: str) -> None:
 
 
 async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str, str]) -> list[list[str]]:
-    """The rows of an engine's table: COPY first, then the endpoint, then what most teams would write."""
-    copied = {connections: await copy(url, connections) for connections in (1, 2, 4)}
-    best = max(copied.values())
-    rows = [
-        [f"binary COPY, {connections} connections", f"{rate:,.0f}", "", "", f"{rate / best:.2f}", "", "", "", ""]
-        for connections, rate in copied.items()
-    ]
+    """The rows of an engine's table: what PostgreSQL does alone, then the endpoint."""
     with service(url, **settings) as (address, server):
         async with asyncio.timeout(SETTLE_SECONDS_MAX):
             await settle(url)
-        # The pages that the preload left untouched are in memory and in the log before the clock starts.
+        # The pages that the preload left untouched are in memory and in the log before any clock starts.
         await through_the_endpoint(address, Measured(server, postgres), 1_000, WARM_UP_SECONDS)
+        alone = await _alone(url)
+        rows = [_row(label, f"{rate:,.0f}", rate, alone) for label, rate in alone.items()]
         for size, share, length in ((1_000, 0.0, seconds), (100, 0.0, 20), (1, 0.0, 20), (1_000, 0.01, 20)):
             measured = Measured(server, postgres)
             await through_the_endpoint(address, measured, size, min(seconds, length), share)
             label = f"{size:,} a request" + (f", {measured.duplicates / measured.sent:.1%} duplicates" if share else "")
-            rate, columns = measured.row(label)
-            rows.append([*columns[:4], f"{rate / best:.2f}", *columns[4:]])
-    for label, rival in (("INSERT … ON CONFLICT, 1,000 a batch", insert_batches), ("one INSERT an event", insert_each)):
-        rate = await rival(url)
-        rows.append([label, f"{rate:,.0f}", "", "", f"{rate / best:.2f}", "", "", "", ""])
+            rate, figures = measured.row()
+            rows.append(_row(label, f"{rate:,.0f}", rate, alone, figures))
     return rows
+
+
+async def _alone(url: str) -> dict[str, float]:
+    """Events/s of PostgreSQL without the service, which is idle meanwhile."""
+    return {
+        **{f"binary COPY, {connections} connections": await copy(url, connections) for connections in (1, 2, 4)},
+        BATCHES: await insert_batches(url),
+        SINGLES: await insert_each(url),
+    }
+
+
+def _row(label: str, shown: str, rate: float, alone: dict[str, float], figures: Sequence[str] = ("",) * 6) -> list[str]:
+    """A row of the table: its rate, as a share of the best COPY, and as a multiple of the two kinds of INSERT."""
+    ratios = [rate / max(alone.values()), rate / alone[BATCHES], rate / alone[SINGLES]]
+    return [label, shown, *(f"{ratio:.2f}" for ratio in ratios), *figures]
 
 
 def main() -> None:
