@@ -32,8 +32,9 @@ class Proxy:
         self._database = f"{parts.username}@{{}}{parts.path}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        # One task for each connection.
+        # One task for each connection, and its two ends.
         self._links: set[asyncio.Task[None]] = set()
+        self._ends: set[asyncio.StreamWriter] = set()
         # Whether bytes pass at all.
         self._passing = asyncio.Event()
         # How many bytes pass on to the server until the next cut, for each cut to come.
@@ -117,12 +118,19 @@ class Proxy:
         for link in links:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
+        # What was cancelled before it began, or twice, left its ends open.
+        for end in self._ends:
+            end.transport.abort()
+        await asyncio.sleep(0)
 
-    async def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        self._ends.add(to_client)
+        link = self._loop.create_task(self._serve(from_client, to_client))
+        self._links.add(link)
+        link.add_done_callback(self._links.discard)
+
+    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """Serve one connection until one of its ends is gone, or it is cut."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._links.add(task)
         try:
             await self._passing.wait()
             # Where there is no server now, whoever connects hears what it would hear without us.
@@ -131,13 +139,11 @@ class Proxy:
         except asyncio.CancelledError:
             self._cut(to_client)
         finally:
-            to_client.close()
-            self._links.discard(task)
-            with suppress(OSError):  # the other end was faster
-                await to_client.wait_closed()
+            await self._close(to_client)
 
     async def _link(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._upstream)
+        self._ends.add(to_server)
         pumps = [
             asyncio.create_task(self._pump(from_client, to_server, self._asked, to_client)),
             asyncio.create_task(self._pump(from_server, to_client, self._answered, to_client)),
@@ -149,7 +155,13 @@ class Proxy:
             to_server.close()
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, to_server.wait_closed(), return_exceptions=True)
+            await asyncio.gather(*pumps, self._close(to_server), return_exceptions=True)
+
+    async def _close(self, end: asyncio.StreamWriter) -> None:
+        end.close()
+        with suppress(OSError):  # the other side was faster
+            await end.wait_closed()
+        self._ends.discard(end)
 
     async def _pump(
         self,
