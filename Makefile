@@ -22,7 +22,7 @@ demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
 	@$(BIN)/metering demo
 
 test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BIN names its bin folder.
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: setup ## Format, lint, types, import contracts.
 	$(BIN)/ruff format --check .

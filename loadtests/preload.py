@@ -43,7 +43,7 @@ async def preload(database: Database, count: int, accounts: int, now: datetime) 
         await _run(first, _SOURCE.format(accounts=accounts, count=count), midnight, now)
         await asyncio.gather(
             _fill(first, "event", "account, occurred_at, key", _EVENTS),
-            _fill(second, "event_identity", "account, day, key", _IDENTITIES),
+            _fill(second, "event_identity", "key, day, account", _IDENTITIES),
         )
         await _run(first, "DROP TABLE preload")
         await _run(first, "CHECKPOINT")

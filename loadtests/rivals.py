@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
 from itertools import islice
+from operator import itemgetter
 from profile import events
 from typing import Any
 
@@ -90,7 +91,9 @@ async def _encoded(connection: asyncpg.Connection) -> tuple[BytesIO, BytesIO]:
         "TRUNCATE encoded, encoded_identity"
     )
     await connection.copy_records_to_table("encoded", records=rows)
-    await connection.copy_records_to_table("encoded_identity", records=sorted(map(identity_of, rows)))
+    await connection.copy_records_to_table(
+        "encoded_identity", records=sorted(map(identity_of, rows), key=itemgetter(2))
+    )
     bodies = BytesIO(), BytesIO()
     for table, body in zip(("encoded", "encoded_identity"), bodies, strict=True):
         await connection.copy_from_table(table, output=body, format="binary")

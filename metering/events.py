@@ -49,10 +49,8 @@ class AdmittedEvent(msgspec.Struct, frozen=True, gc=False):
     event: UsageEvent
     source: str
     occurred_at: datetime
-    # In plain notation: 1.50 and 1.5 are one quantity, so they have one spelling.
-    quantity: str
-    # The attributes as the JSON that is stored.
-    attributes: str | None
+    # All that it says besides its name and time: see `joined_values`.
+    values: str
     key: bytes
     content: bytes
     # The UTC days for which it claims its name: its own, and the neighbour within the re-stamp window.
@@ -68,23 +66,30 @@ def identity_key(source: str, event_id: str) -> bytes:
     return blake2b(f"{source}\0{event_id}".encode(), digest_size=_KEY_BYTES).digest()
 
 
-def content_hash(event: UsageEvent, quantity: str, attributes: str | None) -> bytes:
-    """A 128-bit hash of everything but name and time: what tells a duplicate from a conflict.
+def joined_values(event: UsageEvent, quantity: str, attributes: str | None) -> str:
+    """All that an event says besides its name and time, joined by NUL, which is in no text that we take.
 
-    The quantity is in plain notation. No text is empty or holds NUL, so that nothing but the same hashes alike.
+    The quantity comes in plain notation: 1.50 and 1.5 are one quantity, so they have one spelling. The attributes come as
+    the JSON that is stored. No text is empty, so what is absent is.
     """
-    fields = (
-        event.subscription or "",
-        event.user or "",
-        event.device or "",
-        event.product,
-        event.feature or "",
-        event.classification or "",
-        event.unit,
-        quantity,
-        attributes or "",
+    return "\0".join(
+        (
+            event.subscription or "",
+            event.user or "",
+            event.device or "",
+            event.product,
+            event.feature or "",
+            event.classification or "",
+            event.unit,
+            quantity,
+            attributes or "",
+        )
     )
-    return blake2b("\0".join(fields).encode(), digest_size=_KEY_BYTES).digest()
+
+
+def content_hash(values: str) -> bytes:
+    """A 128-bit hash of an event's joined values: what tells a duplicate from a conflict."""
+    return blake2b(values.encode(), digest_size=_KEY_BYTES).digest()
 
 
 def claimed_days(occurred_at: datetime, restamp_window: timedelta) -> tuple[date, ...]:

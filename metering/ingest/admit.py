@@ -13,6 +13,7 @@ from metering.events import (
     content_hash,
     identity_key,
     in_utc,
+    joined_values,
     plain,
     sorted_attributes,
 )
@@ -20,8 +21,8 @@ from metering.ingest.decode import NO_OFFSET, Decoded
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import Limits
 
-# Stands for a text that is absent, where only what is there can be at fault.
-_SOME = "-"
+# Of the joined values: one more is a NUL in one of them.
+_SEPARATORS = 8
 _TEXTS = ("id", "source", "account", "subscription", "user", "device", "product", "feature", "classification", "unit")
 
 
@@ -58,58 +59,48 @@ def admit_one(index: int, event: UsageEvent, terms: Admission) -> AdmittedEvent 
     if source is None:
         message = "`source` is required: this key has no default source."
         return Rejection(index, Code.MISSING_FIELD, message, id=event.id, path="source")
-    if not _good_at_a_glance(event, source, terms):
+    values = _values_at_a_glance(event, source, terms)
+    if values is None:
         fault = next(_faults(event, terms), None)
         if fault is not None:
             code, path, message = fault
             return Rejection(index, code, message, id=event.id, path=path)
+        values = joined_values(event, plain(event.quantity), sorted_attributes(event.attributes))
     occurred_at = in_utc(event.occurred_at)
-    attributes = sorted_attributes(event.attributes)
-    # In plain notation: 1.000… may have more zeros than the database can store, and would cost its whole batch.
-    quantity = plain(event.quantity)
     return AdmittedEvent(
         event=event,
         source=source,
         occurred_at=occurred_at,
-        quantity=quantity,
-        attributes=attributes,
+        values=values,
         key=identity_key(source, event.id),
-        content=content_hash(event, quantity, attributes),
+        content=content_hash(values),
         days=claimed_days(occurred_at, terms.restamp_window),
     )
 
 
-def _good_at_a_glance(event: UsageEvent, source: str, terms: Admission) -> bool:
-    """A cheap check that only good events pass, and nearly all of them: what it doubts, `_faults` looks at in full."""
+def _values_at_a_glance(event: UsageEvent, source: str, terms: Admission) -> str | None:
+    """The joined values of an event that is good beyond doubt, as nearly all are; what it doubts, `_faults` looks at."""
     limits = terms.limits
     at = event.occurred_at
     quantity = str(event.quantity)
-    texts = (
-        event.id,
-        source,
-        event.account,
-        event.product,
-        event.unit,
-        _SOME if event.subscription is None else event.subscription,
-        _SOME if event.user is None else event.user,
-        _SOME if event.device is None else event.device,
-        _SOME if event.feature is None else event.feature,
-        _SOME if event.classification is None else event.classification,
-    )
-    joined = "".join(texts)
-    return (
-        at.tzinfo is not None
-        and limits.occurred_at_min <= at <= terms.now + limits.occurred_ahead_max
-        and (terms.retained_from is None or terms.retained_from <= at)
-        and event.attributes is None
-        and event.quantity.is_finite()
-        and len(quantity) <= limits.quantity_fraction_digits_max
-        and "E" not in quantity
-        and len(joined) <= limits.name_chars_max
-        and "\0" not in joined
-        and "" not in texts
-        and (terms.accounts is None or event.account in terms.accounts)
-    )
+    account = event.account
+    if (
+        at.tzinfo is None
+        or not limits.occurred_at_min <= at <= terms.now + limits.occurred_ahead_max
+        or (terms.retained_from is not None and at < terms.retained_from)
+        or event.attributes is not None
+        or not event.quantity.is_finite()
+        or len(quantity) > limits.quantity_fraction_digits_max
+        or "E" in quantity
+        or (terms.accounts is not None and account not in terms.accounts)
+        or "" in (event.id, source, account, event.product, event.unit)
+        or "" in (event.subscription, event.user, event.device, event.feature, event.classification)
+    ):
+        return None
+    values = joined_values(event, plain(event.quantity), None)
+    name = f"{account}{source}{event.id}"
+    good = len(name) + len(values) <= limits.name_chars_max and "\0" not in name and values.count("\0") == _SEPARATORS
+    return values if good else None
 
 
 def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, str]]:

@@ -8,7 +8,7 @@ import asyncpg
 
 from metering.events import AdmittedEvent
 from metering.limits import LIMITS, Limits
-from metering.store.copy_text import Row, copy_rows, hexadecimal, written
+from metering.store.copy_text import copy_rows, written
 from metering.store.partitions import Partitions
 from metering.store.pool import Connection, Database
 from metering.store.quarantine import NO_CHANGES, Changes, change
@@ -22,7 +22,7 @@ _EVENT_COLUMNS: Final = (
     "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device",
     "product", "feature", "classification", "unit", "quantity", "attributes",
 )  # fmt: skip
-_IDENTITY_COLUMNS: Final = ("account", "day", "key", "occurred_at", "content")
+_IDENTITY_COLUMNS: Final = ("key", "day", "account", "occurred_at", "content")
 
 
 class Claim(NamedTuple):
@@ -102,33 +102,18 @@ def hour_of(instant: datetime) -> datetime:
     return instant.replace(minute=0, second=0, microsecond=0)
 
 
-def _rows(events: Sequence[tuple[AdmittedEvent, datetime]]) -> tuple[list[Row], list[Row]]:
-    """The rows of `event`, and those of `event_identity`."""
-    rows: list[Row] = []
-    claims: list[Row] = []
+def _rows(events: Sequence[tuple[AdmittedEvent, datetime]]) -> tuple[list[str], list[str]]:
+    """The rows of `event`, and those of `event_identity`, as `copy_rows` takes them."""
+    rows: list[str] = []
+    claims: list[str] = []
     for admitted, received_at in events:
         event = admitted.event
+        account = event.account
         occurred_at = written(admitted.occurred_at)
-        key = hexadecimal(admitted.key)
-        content = hexadecimal(admitted.content)
-        claims += [(event.account, day.isoformat(), key, occurred_at, content) for day in admitted.days]
+        key = admitted.key.hex()
+        content = admitted.content.hex()
         rows.append(
-            (
-                event.account,
-                occurred_at,
-                key,
-                admitted.source,
-                event.id,
-                written(received_at),
-                event.subscription or "",
-                event.user or "",
-                event.device or "",
-                event.product,
-                event.feature or "",
-                event.classification or "",
-                event.unit,
-                admitted.quantity,
-                admitted.attributes or "",
-            )
+            f"{account}\0{occurred_at}\0\\x{key}\0{admitted.source}\0{event.id}\0{written(received_at)}\0{admitted.values}"
         )
+        claims += [f"\\x{key}\0{day.isoformat()}\0{account}\0{occurred_at}\0\\x{content}" for day in admitted.days]
     return rows, claims

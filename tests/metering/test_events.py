@@ -16,6 +16,7 @@ from metering.events import (
     content_hash,
     identity_key,
     in_utc,
+    joined_values,
     plain,
     sorted_attributes,
 )
@@ -33,7 +34,7 @@ EVENT = UsageEvent(
 
 def content_of(event: UsageEvent) -> bytes:
     """The hash of an event's content."""
-    return content_hash(event, plain(event.quantity), sorted_attributes(event.attributes))
+    return content_hash(joined_values(event, plain(event.quantity), sorted_attributes(event.attributes)))
 
 
 # ---------------------------------------------------------------- the name

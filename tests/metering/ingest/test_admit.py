@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import BodyError
-from metering.events import AdmittedEvent, Scalar, UsageEvent, content_hash, identity_key, plain
+from metering.events import AdmittedEvent, Scalar, UsageEvent, content_hash, identity_key, joined_values, plain
 from metering.ingest.admit import Admission, admit, admit_one
 from metering.ingest.decode import decode_json, decode_ndjson
 from metering.ingest.receipts import Code, Rejection
@@ -41,6 +41,11 @@ def admitted(event: UsageEvent, terms: Admission = TERMS) -> AdmittedEvent:
     outcome = admit_one(0, event, terms)
     assert isinstance(outcome, AdmittedEvent), outcome
     return outcome
+
+
+def quantity_of(event: AdmittedEvent) -> str:
+    """The quantity as it is written."""
+    return event.values.split("\0")[-2]
 
 
 def refused(event: UsageEvent, terms: Admission = TERMS) -> Rejection:
@@ -223,14 +228,15 @@ def test_every_code_has_a_case() -> None:
 def test_events_of_the_contract_are_admitted(sent: Sent) -> None:
     """Whatever the contract takes is admitted unchanged, its time in UTC, its name and content hashed."""
     outcome = admitted(sent.event)
-    attributes = msgspec.json.decode(outcome.attributes) if outcome.attributes is not None else None
+    *_, quantity, attributes = outcome.values.split("\0")
 
     assert sent.event == outcome.event
     assert (sent.event.occurred_at, UTC) == (outcome.occurred_at, outcome.occurred_at.tzinfo)
-    assert plain(sent.event.quantity) == outcome.quantity
-    assert (sent.event.attributes or None) == attributes
+    assert plain(sent.event.quantity) == quantity
+    assert (sent.event.attributes or None) == (msgspec.json.decode(attributes) if attributes else None)
     assert identity_key(outcome.source, sent.event.id) == outcome.key
-    assert content_hash(sent.event, outcome.quantity, outcome.attributes) == outcome.content
+    assert joined_values(sent.event, quantity, attributes or None) == outcome.values
+    assert content_hash(outcome.values) == outcome.content
     assert outcome.occurred_at.date() in outcome.days
 
 
@@ -238,7 +244,7 @@ def test_events_of_the_contract_are_admitted(sent: Sent) -> None:
 @given(quantity=decimals())
 def test_quantities_within_38_digits_are_exact(quantity: Decimal) -> None:
     """Twenty digits before the point and eighteen after it are kept to the last one."""
-    assert quantity == Decimal(admitted(changed(quantity=quantity)).quantity)
+    assert quantity == Decimal(quantity_of(admitted(changed(quantity=quantity))))
 
 
 @MANY
@@ -267,7 +273,7 @@ def test_quantities_beyond_are_refused_not_rounded(quantity: Decimal) -> None:
 )
 def test_a_quantity_has_one_spelling(quantity: str, expected: str) -> None:
     """However it was written, a quantity is kept without an exponent and without zeros that no database would store."""
-    assert str(admitted(changed(quantity=Decimal(quantity))).quantity) == expected
+    assert quantity_of(admitted(changed(quantity=Decimal(quantity)))) == expected
 
 
 @SOME
@@ -285,7 +291,7 @@ def test_awkward_attributes_are_kept(text: str) -> None:
     """Names and values of attributes survive being stored as JSON."""
     attributes: dict[str, Scalar] = {text[:100]: text}
 
-    assert attributes == msgspec.json.decode(admitted(changed(attributes=attributes)).attributes or "null")
+    assert attributes == msgspec.json.decode(admitted(changed(attributes=attributes)).values.split("\0")[-1])
 
 
 @pytest.mark.parametrize(
