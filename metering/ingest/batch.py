@@ -30,7 +30,7 @@ class Writer:
         self._limits = limits
         self._queue: FairQueue[_Waiting] = FairQueue()
         self._events_being_written = 0
-        self._wake = asyncio.Condition()
+        self._arrived = asyncio.Event()
         self._closing = False
         self._look_first = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -43,9 +43,8 @@ class Writer:
 
     async def close(self) -> None:
         """Write what is waiting, then stop. New submissions are refused from now on."""
-        async with self._wake:
-            self._closing = True
-            self._wake.notify_all()
+        self._closing = True
+        self._arrived.set()
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=self._limits.shutdown_seconds_max)
@@ -81,15 +80,17 @@ class Writer:
         _fail(
             sent_away, WriterFullError("Others wait too, and these had the most to write; send them again in a moment.")
         )
-        async with self._wake:
-            self._wake.notify()
+        self._arrived.set()
+        timer = asyncio.get_running_loop().call_later(self._limits.write_seconds_max, self._give_up, waiting)
         try:
-            async with asyncio.timeout(self._limits.write_seconds_max):
-                return await waiting.receipt
-        except TimeoutError:
-            # A write that hangs is not given up with it: it may still be committed, and what is sent again is a duplicate.
-            message = f"The events were not written within {self._limits.write_seconds_max} s; send them again."
-            raise DatabaseUnavailableError(message) from None
+            return await waiting.receipt
+        finally:
+            timer.cancel()
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Answer who has waited too long. The write goes on: it may yet be committed, and what comes again is a duplicate."""
+        message = f"The events were not written within {self._limits.write_seconds_max} s; send them again."
+        _fail([waiting], DatabaseUnavailableError(message))
 
     def _room(self, size: int) -> int:
         """How many events may wait, besides those being written; what comes alone is taken whatever its size."""
@@ -105,12 +106,8 @@ class Writer:
         )
 
     async def _drain(self) -> None:
-        while True:
-            async with self._wake:
-                await self._wake.wait_for(lambda: bool(self._queue) or self._closing)
-                if not self._queue:
-                    return
-                batch = self._queue.take(self._limits.batch_events_max)
+        while await self._something_to_write():
+            batch = self._queue.take(self._limits.batch_events_max)
             size = sum(waiting.submission.size for waiting in batch)
             self._events_being_written += size
             try:
@@ -118,6 +115,13 @@ class Writer:
                 await self._write([waiting for waiting in batch if not waiting.receipt.done()])
             finally:
                 self._events_being_written -= size
+
+    async def _something_to_write(self) -> bool:
+        """Wait until there is something to write; False when nothing will come any more."""
+        while not (self._queue or self._closing):
+            self._arrived.clear()
+            await self._arrived.wait()
+        return bool(self._queue)
 
     async def _write(self, batch: list[_Waiting]) -> None:
         if not batch:
