@@ -27,6 +27,7 @@ from metering.telemetry import logger
 
 _ENCODER: Final = msgspec.json.Encoder()
 _MEDIA_TYPE: Final = "application/json"
+_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError)
 
 
 Decoded = TypeVar("Decoded")
@@ -60,6 +61,9 @@ class GraphQLEndpoint:
             response = await self._answer(Request(scope, receive))
         except ClientDisconnect:
             return  # nobody is left to answer
+        except _AWAY as error:
+            # Before a key is looked up or after: who asks in GraphQL hears of it in GraphQL.
+            response = _response(ExecutionResult(data=None, errors=[GraphQLError(str(error), original_error=error)]))
         except errors.MeteringError as error:
             response = problem(error, self._limits)
             if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -149,8 +153,7 @@ def _response(result: ExecutionResult) -> Response:
     is_request_error = result.data is None and all(error.path is None for error in result.errors or ())
     if not is_request_error:
         body["data"] = result.data
-    away = (errors.DatabaseUnavailableError, errors.SchemaError)
-    unavailable = any(isinstance(error.original_error, away) for error in result.errors or ())
+    unavailable = any(isinstance(error.original_error, _AWAY) for error in result.errors or ())
     status = HTTPStatus.SERVICE_UNAVAILABLE if unavailable and result.data is None else HTTPStatus.OK
     headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
     return Response(_ENCODER.encode(body), status, headers, media_type=_MEDIA_TYPE)
