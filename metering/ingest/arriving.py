@@ -6,8 +6,8 @@ sender begins, there is room for the others: no sender may hold more than is sti
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 from metering.errors import BodiesFullError, BodyError
 from metering.limits import Limits
@@ -21,28 +21,12 @@ class Bodies:
         # Bytes by sender, for as long as a body of theirs is arriving.
         self._held: Counter[str] = Counter()
 
-    @asynccontextmanager
-    async def arriving(self, sender: str) -> AsyncIterator["Body"]:
-        """A body of this sender, from its first byte until the block ends, in which it is taken apart.
+    def arriving(self, sender: str) -> "Body":
+        """A body of this sender, to be entered with its first byte and left when it was taken apart.
 
         Raises BodyError in the block when the body has not arrived in time.
         """
-        deadline = asyncio.timeout(self._limits.body_seconds_max)
-        body = Body(self, sender, deadline)
-        try:
-            async with deadline:
-                yield body
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            message = (
-                f"The body did not arrive within {self._limits.body_seconds_max} seconds; send it faster, or less."
-            )
-            raise BodyError(408, "body_too_slow", message) from error
-        finally:
-            self._held[sender] -= body.held_bytes
-            if not self._held[sender]:
-                del self._held[sender]
+        return Body(self, sender, self._limits.body_seconds_max)
 
     def hold(self, sender: str, count: int) -> None:
         """Count more bytes of a sender. Raises BodiesFullError when that would be more than is left for the others."""
@@ -55,15 +39,38 @@ class Bodies:
             )
         self._held[sender] += count
 
+    def let_go(self, sender: str, count: int) -> None:
+        """Count these bytes of a sender no longer."""
+        self._held[sender] -= count
+        if not self._held[sender]:
+            del self._held[sender]
+
 
 class Body:
     """One body that is arriving."""
 
-    def __init__(self, bodies: Bodies, sender: str, deadline: asyncio.Timeout) -> None:
+    def __init__(self, bodies: Bodies, sender: str, seconds_max: int) -> None:
         self._bodies = bodies
         self._sender = sender
-        self._deadline = deadline
+        self._seconds_max = seconds_max
+        self._deadline = asyncio.timeout(seconds_max)
         self.held_bytes = 0
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        await self._deadline.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go of what has arrived. Raises BodyError when the time is over."""
+        self._bodies.let_go(self._sender, self.held_bytes)
+        try:
+            await self._deadline.__aexit__(kind, error, traceback)
+        except TimeoutError as late:
+            message = f"The body did not arrive within {self._seconds_max} seconds; send it faster, or less."
+            raise BodyError(408, "body_too_slow", message) from late
 
     def add(self, count: int) -> None:
         """Count what has arrived, decompressed. Raises BodiesFullError when there is no room for it."""

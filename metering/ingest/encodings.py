@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from metering.errors import BodyError
@@ -86,19 +86,34 @@ def encoding_of(header: str | None) -> str | None:
     return encoding
 
 
-async def decoded_body(chunks: AsyncIterator[bytes], encoding: str | None, limits: Limits) -> AsyncIterator[bytes]:
-    """The body in pieces, its encoding undone. Raises BodyError when it is broken or, with or without it, too large."""
-    inflate = Inflation(encoding, limits) if encoding is not None else None
-    sent = _Size(limits)
-    async for chunk in chunks:
-        sent.add(len(chunk))
-        if inflate is None:
-            yield chunk
-        else:
-            for piece in inflate.pieces(chunk):
-                yield piece
-    if inflate is not None:
-        inflate.finish()
+class Decoding(Protocol):
+    """A body on its way to being plain."""
+
+    def pieces(self, chunk: bytes) -> Iterable[bytes]:
+        """What comes out for these bytes. Raises BodyError when they are broken, or are too many before or after."""
+
+    def finish(self) -> None:
+        """Say that nothing follows. Raises BodyError when the body is not at its end."""
+
+
+def decoding(encoding: str | None, limits: Limits) -> Decoding:
+    """What undoes this encoding."""
+    return Plain(limits) if encoding is None else Inflation(encoding, limits)
+
+
+class Plain:
+    """A body that comes as it is, up to the bytes that it may have."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._size = _Size(limits)
+
+    def pieces(self, chunk: bytes) -> Iterable[bytes]:
+        """See Decoding."""
+        self._size.add(len(chunk))
+        return (chunk,)
+
+    def finish(self) -> None:
+        """See Decoding."""
 
 
 class Inflation:
@@ -107,12 +122,14 @@ class Inflation:
     def __init__(self, encoding: str, limits: Limits) -> None:
         self._encoding = encoding
         self._members_max = limits.body_members_max
+        self._sent = _Size(limits)
         self._size = _Size(limits)
         self._members = 0
         self._member: _Member | None = None
 
     def pieces(self, chunk: bytes) -> Iterator[bytes]:
-        """What comes out for these bytes. Raises BodyError when they are broken, or too much comes out."""
+        """See Decoding."""
+        self._sent.add(len(chunk))
         for start in range(0, len(chunk), _PIECE_BYTES):
             data = chunk[start : start + _PIECE_BYTES]
             while data:
@@ -129,7 +146,7 @@ class Inflation:
                     self._member = None
 
     def finish(self) -> None:
-        """Say that nothing follows. Raises BodyError when the stream is not at its end."""
+        """See Decoding."""
         if self._member is not None or not self._members:
             raise self._broken("it ends too early")
 

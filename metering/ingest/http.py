@@ -13,13 +13,13 @@ from starlette.types import Receive, Scope, Send
 from metering import __version__, errors
 from metering.allowance import Allowances
 from metering.ingest.admit import Admission, admit
-from metering.ingest.arriving import Bodies
+from metering.ingest.arriving import Bodies, Body
 from metering.ingest.batch import Writer
 from metering.ingest.decode import Decoded
-from metering.ingest.encodings import ENCODINGS, decoded_body, encoding_of
+from metering.ingest.encodings import ENCODINGS, Decoding, decoding, encoding_of
 from metering.ingest.openapi import openapi
 from metering.ingest.rate_headers import rate_headers
-from metering.ingest.readers import reader_of
+from metering.ingest.readers import Reader, reader_of
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Origin, Refusals
 from metering.ingest.write import Submission
@@ -83,9 +83,7 @@ class EventsEndpoint:
         reader = reader_of(request.headers.raw, limits)
         async with self._bodies.arriving(key.prefix) as body:
             try:
-                async for piece in decoded_body(request.stream(), encoding, limits):
-                    body.add(len(piece))
-                    reader.feed(piece)
+                await _read(request.receive, decoding(encoding, limits), body, reader)
                 body.arrived()
                 decoded = reader.finish()
             except errors.BodyError as error:
@@ -125,6 +123,20 @@ class EventsEndpoint:
             ),
             key.prefix,
         )
+
+
+async def _read(receive: Receive, plain: Decoding, body: Body, reader: Reader) -> None:
+    """Read a body as it arrives. No generator: for a body of one event, three of them took a third of the time."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        for piece in plain.pieces(message.get("body", b"")):
+            body.add(len(piece))
+            reader.feed(piece)
+        more = message.get("more_body", False)
+    plain.finish()
 
 
 def _of_key(error: errors.BodyError, limits: Limits, everyones: Limits) -> errors.BodyError:

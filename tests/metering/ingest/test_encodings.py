@@ -1,11 +1,10 @@
 """gzip and zstd are undone as they arrive: exact wherever they are cut, bounded whatever they hold."""
 
-import asyncio
 import gzip
 import sys
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import BodyError
-from metering.ingest.encodings import Inflation, decoded_body, encoding_of
+from metering.ingest.encodings import Inflation, decoding, encoding_of
 from metering.limits import LIMITS, Limits
 from tests.conftest import ADMIN_KEY, Api, bearer, running, usage_event
 from tests.strategies import SOME
@@ -212,16 +211,15 @@ def test_encodings_refused(header: str) -> None:
 def test_a_body_without_encoding_is_bounded_too() -> None:
     """What is not encoded comes in pieces as it is, and up to the limit."""
 
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(10):
-            yield b"x" * 10
+    def read(limits: Limits) -> list[bytes]:
+        body = decoding(None, limits)
+        pieces = [piece for _ in range(10) for piece in body.pieces(b"x" * 10)]
+        body.finish()
+        return pieces
 
-    async def read(limits: Limits) -> list[bytes]:
-        return [piece async for piece in decoded_body(chunks(), None, limits)]
-
-    assert [b"x" * 10] * 10 == asyncio.run(read(Limits(body_bytes_max=100)))
+    assert [b"x" * 10] * 10 == read(Limits(body_bytes_max=100))
     with pytest.raises(BodyError, match="larger than 99 bytes"):
-        asyncio.run(read(Limits(body_bytes_max=99)))
+        read(Limits(body_bytes_max=99))
 
 
 # ---------------------------------------------------------------- over HTTP

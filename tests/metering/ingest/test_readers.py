@@ -1,8 +1,6 @@
 """Which reader a Content-Type gets, and how a body is read while it is still arriving."""
 
-import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import msgspec
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 
 from metering.errors import BodyError
 from metering.ingest.decode import Lines, decode_ndjson
-from metering.ingest.encodings import decoded_body
 from metering.ingest.media_types import media_type
 from metering.ingest.readers import reader_of
 from metering.limits import LIMITS, Limits
@@ -104,19 +101,16 @@ def test_lines_are_read_while_the_body_arrives() -> None:
     """A line is an event before the next one is there, and too many of them are refused without waiting for the end."""
     taken = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    reader = reader_of([(b"content-type", b"application/x-ndjson")], Limits(body_events_max=100))
+
+    def read_for_ever() -> None:
         nonlocal taken
         while True:
             taken += 1
-            yield msgspec.json.encode(usage_event(taken)) + b"\n"
-
-    async def read() -> None:
-        reader = reader_of([(b"content-type", b"application/x-ndjson")], Limits(body_events_max=100))
-        async for piece in decoded_body(endless(), None, LIMITS):
-            reader.feed(piece)
+            reader.feed(msgspec.json.encode(usage_event(taken)) + b"\n")
 
     with pytest.raises(BodyError, match="More than 100 events"):
-        asyncio.run(read())
+        read_for_ever()
     assert taken == 101
 
 
