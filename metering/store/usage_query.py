@@ -163,15 +163,34 @@ def rows_statement(parts: PartsShape, keys: tuple[str, ...], *, bucketed: bool) 
 def values_statement(parts: PartsShape, dimension: str) -> Compiled:
     """The first values that a dimension has, in order, of those that begin with a prefix; the prefix is no pattern."""
     part = _parts(parts)
-    value = part.c[dimension]
     prefix, first = sa.bindparam("prefix", type_=TEXT), sa.bindparam("first", type_=sa.BigInteger)
-    wanted = [value.is_not(None), sa.func.starts_with(value, prefix)]
-    if dimension != "account":
-        return compiled(sa.select(value.label("value")).where(*wanted).distinct().order_by(value).limit(first))
-    # Accounts come first in every index: each is found behind the one before, however much usage that has.
+    if dimension == "account":
+        return _accounts_statement(part, prefix, first)
+    value = part.c[dimension]
+    wanted = sa.and_(value.is_not(None), sa.func.starts_with(value, prefix))
+    return compiled(sa.select(value.label("value")).where(wanted).distinct().order_by(value).limit(first))
+
+
+def _accounts_statement(part: sa.CTE, prefix: Any, first: Any) -> Compiled:
+    """Accounts come first in every index: each is looked up behind the one before, however much usage that has."""
     found = sa.select(sa.null().cast(TEXT).label("value"), _ZERO.label("place")).cte("found", recursive=True)
-    behind = sa.select(value).where(*wanted, value > sa.func.coalesce(found.c.value, _EMPTY)).correlate(found)
-    following = sa.select(behind.order_by(value).limit(_ONE).scalar_subquery(), found.c.place + _ONE)
+    union = part.element
+    assert isinstance(union, sa.CompoundSelect), "parts are a union"
+    selects = [select for select in union.selects if isinstance(select, sa.Select)]
+    # What is late, or of many periods, is joined, and so found once; each of the others has an index.
+    joined = [select for select in selects if len(select.get_final_froms()) > 1]
+    sources: list[sa.FromClause] = [select.subquery() for select in selects if select not in joined]
+    if joined:
+        rows = sa.union_all(*joined).subquery()
+        sources.append(sa.select(rows.c.account).distinct().cte("joined").prefix_with("MATERIALIZED"))
+    firsts = []
+    # Of each source by itself: PostgreSQL does not look into a union in order.
+    for source in sources:
+        account = source.c.account
+        behind = sa.and_(sa.func.starts_with(account, prefix), account > sa.func.coalesce(found.c.value, _EMPTY))
+        firsts.append(sa.select(account).where(behind).order_by(account).limit(_ONE).correlate(found))
+    least = sa.union_all(*firsts).subquery()
+    following = sa.select(sa.select(sa.func.min(least.c.account)).scalar_subquery(), found.c.place + _ONE)
     more = sa.and_(found.c.place < first, sa.or_(found.c.place == _ZERO, found.c.value.is_not(None)))
     found = found.union_all(following.where(more))
     return compiled(sa.select(found.c.value).where(found.c.value.is_not(None)).order_by(found.c.place))
@@ -422,21 +441,23 @@ def _wanted(keys: Sequence[str]) -> sa.TableValuedAlias:
 
 def _same_key(part: sa.CTE, wanted: sa.TableValuedAlias, keys: Sequence[str]) -> Any:
     """Equality that takes NULL for a value; written so that it can be hashed, as IS NOT DISTINCT FROM cannot."""
-    return _equal([(part.c[name], wanted.c[f"key_{name}"].cast(TEXT)) for name in keys])
-
-
-def _same_group(left: sa.CTE, right: sa.CTE, keys: Sequence[str]) -> Any:
-    """The same for the keys of groups."""
-    pairs = [(left.c[f"key_{name}"], right.c[f"key_{name}"]) for name in keys]
-    return _equal(pairs)
-
-
-def _equal(pairs: Sequence[tuple[Any, Any]]) -> Any:
+    pairs = [(part.c[name], wanted.c[f"key_{name}"].cast(TEXT)) for name in keys]
     empties = [
         (left.is_(None) == right.is_(None), sa.func.coalesce(left, _EMPTY) == sa.func.coalesce(right, _EMPTY))
         for left, right in pairs
     ]
     return sa.and_(sa.true(), *(condition for pair in empties for condition in pair))
+
+
+def _same_group(grouped: sa.CTE, page: sa.CTE, keys: Sequence[str]) -> Any:
+    """The same of two groups that both occur: no text that does is empty, so that stands for NULL."""
+    return sa.and_(
+        sa.true(),
+        *(
+            sa.func.coalesce(grouped.c[f"key_{name}"], _EMPTY) == sa.func.coalesce(page.c[f"key_{name}"], _EMPTY)
+            for name in keys
+        ),
+    )
 
 
 def _array(name: str, item: Any) -> sa.BindParameter[Any]:
