@@ -9,7 +9,16 @@ import strawberry
 from graphql_api.context import MeteringInfo
 from graphql_api.nodes import EventName, Node, node_id
 from graphql_api.once import Once
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import (
+    CursorInstant,
+    CursorText,
+    PageInfo,
+    check_first,
+    check_instant,
+    decode_cursor,
+    encode_cursor,
+    page_info,
+)
 from graphql_api.questions import UsageQuery, question_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
 from metering import corrections
@@ -91,9 +100,12 @@ class EventConnection:
 class _EventPlace(msgspec.Struct, frozen=True, array_like=True):
     """What a cursor holds."""
 
-    occurred_at: datetime
-    account: str
+    occurred_at: CursorInstant
+    account: CursorText
     key: bytes
+
+    def __post_init__(self) -> None:
+        check_instant(self.occurred_at)
 
 
 async def resolve_events(

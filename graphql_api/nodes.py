@@ -2,13 +2,12 @@
 
 from base64 import urlsafe_b64decode
 from binascii import Error as BinasciiError
-from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
 import strawberry
 
-from graphql_api.pages import encode_cursor
+from graphql_api.pages import CursorInstant, CursorText, check_instant, encode_cursor
 
 
 @strawberry.interface
@@ -26,9 +25,12 @@ def node_id(kind: str, *name: object) -> strawberry.ID:
 class EventName(msgspec.Struct, frozen=True, array_like=True, tag="Event"):
     """What names a recorded event."""
 
-    account: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
-    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    account: CursorText
+    occurred_at: CursorInstant
     key: bytes
+
+    def __post_init__(self) -> None:
+        check_instant(self.occurred_at)
 
 
 class RejectedEventName(msgspec.Struct, frozen=True, array_like=True, tag="RejectedEvent"):
@@ -46,5 +48,5 @@ def named(node_id: str) -> NodeName | None:
     """What a global id names; None where it is none of ours."""
     try:
         return _NAME.decode(urlsafe_b64decode(node_id + "=" * (-len(node_id) % 4)))
-    except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError):
+    except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError):
         return None

@@ -2,15 +2,20 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
-from typing import TypeVar
+from datetime import datetime
+from typing import Annotated, TypeVar
 
 import msgspec
 import strawberry
 
 from metering.errors import InputIssue, InvalidInputError
+from metering.events import in_utc
 from metering.limits import Limits
 
 Place = TypeVar("Place")
+# What stands in a cursor may be anybody's: a text without NUL and an instant with an offset are what the database takes.
+CursorText = Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
+CursorInstant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 @strawberry.type
@@ -39,13 +44,21 @@ def encode_cursor(place: object) -> str:
 
 
 def decode_cursor(cursor: str, place_type: type[Place], path: tuple[str, ...]) -> Place:
-    """The place that a cursor holds. Raises InvalidInputError for one that is not of this kind of page."""
+    """The place that a cursor holds. Raises InvalidInputError for one that is not of this kind of page.
+
+    A place that a type alone does not describe is checked in its __post_init__, by a ValueError or an OverflowError.
+    """
     try:
         return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=place_type)
-    except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError) as error:
+    except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInputError(
             [InputIssue(path, "This cursor is not one of this list; pass an `endCursor` back unchanged.")]
         ) from error
+
+
+def check_instant(instant: datetime) -> None:
+    """Raise OverflowError for an instant that is none in UTC: the first and the last day of all calendars, with an offset."""
+    in_utc(instant)
 
 
 def check_first(first: int, limits: Limits, path: tuple[str, ...]) -> None:

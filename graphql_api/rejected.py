@@ -1,6 +1,5 @@
 """Rejected events: what was refused, why, and how it is sent again."""
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -8,7 +7,15 @@ import strawberry
 
 from graphql_api.context import MeteringInfo
 from graphql_api.nodes import Node, RejectedEventName, named, node_id
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import (
+    CursorInstant,
+    PageInfo,
+    check_first,
+    check_instant,
+    decode_cursor,
+    encode_cursor,
+    page_info,
+)
 from graphql_api.problems import NotFound
 from graphql_api.recording import RecordUsageReceipt, receipt_of
 from graphql_api.scalars import Instant
@@ -65,8 +72,11 @@ RetryRejectedResult = Annotated[RecordUsageReceipt | NotFound, strawberry.union(
 class _RejectedPlace(msgspec.Struct, frozen=True, array_like=True):
     """What a cursor holds."""
 
-    received_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    received_at: CursorInstant
     id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+    def __post_init__(self) -> None:
+        check_instant(self.received_at)
 
 
 async def resolve_rejected_events(

@@ -31,6 +31,8 @@ from graphql_api.rejected import (
 from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
 from graphql_api.usage import UsageResult, resolve_usage
+from graphql_api.values import resolve_dimension_values
+from metering.events import Dimension
 from metering.keys import Scope
 
 
@@ -75,6 +77,15 @@ class Query:
     ) -> Event | None:
         """See graphql_api/events.py."""
         return await resolve_event(account, source, id, occurred_at or None, info)
+
+    @strawberry.field(
+        description="The values a dimension has in the usage asked for, by prefix.", **requires(Scope.USAGE_READ)
+    )
+    async def dimension_values(
+        self, dimension: Dimension, query: UsageQuery, info: MeteringInfo, prefix: str = "", first: int = 50
+    ) -> list[str]:
+        """See graphql_api/values.py."""
+        return await resolve_dimension_values(dimension, query, prefix, first, info)
 
     @strawberry.field(
         description="Events that were refused and kept, newest first, each with the reason.",

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import strawberry
@@ -13,7 +13,7 @@ import strawberry
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.lookahead import GroupsAsked, groups_asked
 from graphql_api.once import Once
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import CursorText, PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
 from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
@@ -240,15 +240,30 @@ class UsageOrder:
     unit: str | None = strawberry.UNSET
 
 
+# Before or after the point: more than any sum of quantities has.
+_SUM_DIGITS_MAX: Final = 100
+
+
 class _GroupPlace(msgspec.Struct, frozen=True, array_like=True):
     """What a cursor holds: the order it belongs to, and the group it stands behind."""
 
     group_by: tuple[str, ...]
     field: str
     descending: bool
-    unit: str | None
-    key: tuple[str | None, ...]
+    unit: CursorText | None
+    key: tuple[CursorText | None, ...]
     order_value: Decimal | None
+
+    def __post_init__(self) -> None:
+        """A place in an order by value has a value, which a sum of quantities could be."""
+        if (self.order_value is None) is not (self.field == "KEY"):
+            raise ValueError("an order by key has no value, any other has one")
+        if self.order_value is not None:
+            digits = self.order_value.as_tuple()
+            if not isinstance(digits.exponent, int) or not -_SUM_DIGITS_MAX <= digits.exponent <= _SUM_DIGITS_MAX:
+                raise ValueError("no sum of quantities")
+            if len(digits.digits) > 2 * _SUM_DIGITS_MAX:
+                raise ValueError("no sum of quantities")
 
 
 @strawberry.type
@@ -290,7 +305,9 @@ class UsageReport:
         check_first(asked.first, self.context.limits, ("groups", "first"))
         place = self._place(asked)
         unit = asked.unit if place is None else place.unit
-        order = GroupOrder(asked.field, asked.descending, unit)
+        # A list that began by EVENTS, for want of a unit, goes on so, also where but one unit is left meanwhile.
+        by_events = place is not None and asked.field == "QUANTITY" and unit is None
+        order = GroupOrder("EVENTS" if by_events else asked.field, asked.descending, unit)
         after = None if place is None else read.After(place.key, place.order_value)
         return await self.once.ask(
             ("page", order, asked.first, asked.after),

@@ -62,6 +62,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     graphql_body_bytes_max: int = 1024 * 1024
     statement_seconds_max: int = 30
 
+    # The command line, beside the service: it may read for long, and holds no more than this.
+    unattended_statement_seconds_max: int = 3_600
+    drift_rows_max: int = 10
+    export_buckets_max: int = 1_000_000
+    export_rows_held_max: int = 10_000
+
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20

@@ -99,12 +99,12 @@ def test_locks_hold_every_dependency() -> None:
     """`make lock` was run after the last change of the dependencies: each of them is in its lock."""
     runtime = names(project()["project"]["dependencies"])
     development = names(project()["dependency-groups"]["dev"])
-    embedded = names(project()["project"]["optional-dependencies"]["embedded"])
+    extras = {name for extra in project()["project"]["optional-dependencies"].values() for name in names(extra)}
     everything = locked(ROOT / "requirements.lock").keys()
 
     assert runtime - locked(ROOT / "requirements-runtime.lock").keys() == set()
     assert names(project()["build-system"]["requires"]) - locked(ROOT / "requirements-build.lock").keys() == set()
-    assert (runtime | development | embedded) - everything == set()
+    assert (runtime | development | extras) - everything == set()
 
 
 def test_image_runs_the_versions_that_are_tested() -> None:

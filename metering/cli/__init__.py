@@ -17,6 +17,8 @@ app.command("metering.cli.serve:serve")
 app.command("metering.cli.demo:demo")
 app.command("metering.cli.migrate:migrate")
 app.command("metering.cli.import_file:import_file", name="import")
+app.command("metering.cli.export:export")
+app.command("metering.cli.reconcile:reconcile")
 app.command("metering.cli.keys:keys")
 app.command("metering.cli.doctor:doctor")
 

@@ -1,6 +1,6 @@
 """The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -20,8 +20,10 @@ from metering.store.usage_query import (
     PartsShape,
     distinct_statement,
     groups_statement,
+    rows_statement,
     series_statement,
     totals_statement,
+    values_statement,
 )
 
 # The values of a group, in the order of the question's group_by.
@@ -73,6 +75,15 @@ class SeriesPoint(msgspec.Struct, frozen=True):
     events: int
 
 
+class UsageRow(msgspec.Struct, frozen=True):
+    """Figures of one group and unit in one bucket, whose bounds these are; or in the whole period."""
+
+    start: datetime
+    end: datetime
+    key: Key
+    total: Total
+
+
 async def read_totals(snapshot: Snapshot, question: Question) -> tuple[Total, ...]:
     """The whole period, everything together, one entry for each unit."""
     parts = await _parts(snapshot, question, [question.period])
@@ -86,7 +97,14 @@ async def read_groups(
     """The `first` groups in order, from behind `after` on."""
     parts = await _parts(snapshot, question, [question.period])
     keys = tuple(dimension.value for dimension in question.group_by)
-    statement = groups_statement(parts.shape, keys, order.field, descending=order.descending, after=after is not None)
+    statement = groups_statement(
+        parts.shape,
+        keys,
+        order.field,
+        descending=order.descending,
+        after=after is not None,
+        one_unit=_has_one_unit(question),
+    )
     values: dict[str, object] = {"first": first, "order_unit": order.unit}
     if after is not None:
         values["after_value"] = after.order_value
@@ -103,6 +121,12 @@ async def read_groups(
         remainder=tuple(_total(row) for row in rows if row["position"] is None),
         order_unit=rows[0]["order_unit"] if rows else None,
     )
+
+
+def _has_one_unit(question: Question) -> bool:
+    """Whether the question's filter leaves one unit at most: then each group is one row."""
+    chosen = question.filters.get(Dimension.UNIT)
+    return chosen is not None and not chosen.negated and len(set(chosen.values) - {None}) <= 1
 
 
 async def read_series(
@@ -140,6 +164,35 @@ async def read_distinct(
     for row in await parts.fetch(statement, _wanted(question, wanted)):
         counts[0 if remainder else row["position"] - 1][row["unit"]] = row["count"]
     return counts
+
+
+async def read_rows(
+    snapshot: Snapshot, question: Question, bucket: Bucket | None, rows_held_max: int
+) -> AsyncIterator[list[UsageRow]]:
+    """Every group's figures, by bucket where one is asked for, by key and unit: in this order, so many rows at a time."""
+    period = question.period
+    bounds = (period.start, period.end) if bucket is None else series_bounds(question, bucket)
+    segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+    parts = await _parts(snapshot, question, segments)
+    keys = tuple(dimension.value for dimension in question.group_by)
+    statement = rows_statement(parts.shape, keys, bucketed=bucket is not None)
+    arguments = statement.arguments({**parts.values, "bounds": bounds})
+    async for rows in snapshot.stream(statement.text, arguments, rows_held_max):
+        places = [0 if bucket is None else row["bucket"] - 1 for row in rows]
+        yield [
+            UsageRow(bounds[place], bounds[place + 1], tuple(row[f"key_{name}"] for name in keys), _total(row))
+            for place, row in zip(places, rows, strict=True)
+        ]
+
+
+async def read_values(
+    snapshot: Snapshot, question: Question, dimension: Dimension, prefix: str, first: int
+) -> list[str]:
+    """The first values that the dimension has in the question's usage, in order, of those that begin with the prefix."""
+    ungrouped = msgspec.structs.replace(question, group_by=())
+    parts = await _parts(snapshot, ungrouped, [question.period], also=frozenset({dimension}))
+    statement = values_statement(parts.shape, dimension.value)
+    return [row["value"] for row in await parts.fetch(statement, {"prefix": prefix, "first": first})]
 
 
 class _Parts(msgspec.Struct, frozen=True):

@@ -15,6 +15,10 @@ from metering.store.tables import Partitioned
 # A Monday, so that a week's partition is a calendar week.
 _ORIGIN: Final = date(1970, 1, 5)
 _LOCK: Final = 0x6D65_7472_7061_7274  # "metrpart"
+_CHUNKS: Final = (
+    "SELECT range_start FROM timescaledb_information.chunks "
+    "WHERE hypertable_schema = current_schema() AND hypertable_name = $1"
+)
 
 
 def partition_start(partitioned: Partitioned, day: date) -> date:
@@ -54,6 +58,16 @@ async def attached_starts(connection: Connection, partitioned: Partitioned) -> l
     """The first days of the partitions that there are, ascending."""
     names = await _attached(connection, partitioned.table)
     return sorted(datetime.strptime(name.rpartition("_")[2], "%Y%m%d").replace(tzinfo=UTC).date() for name in names)
+
+
+async def days_kept(connection: Connection, engine: Engine, partitioned: Partitioned) -> list[date]:
+    """The days of all partitions, or chunks, that there are, ascending: a row's day is one of them."""
+    if engine is Engine.TIMESCALEDB:
+        rows = await connection.fetch(_CHUNKS, partitioned.table)
+        starts = [row["range_start"].date() for row in rows]
+    else:
+        starts = await attached_starts(connection, partitioned)
+    return sorted({start + timedelta(days=index) for start in starts for index in range(partitioned.width_days)})
 
 
 async def _attached(connection: Connection, table: str) -> Collection[str]:

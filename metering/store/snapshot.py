@@ -5,7 +5,7 @@ therefore agree with each other, whatever is written meanwhile.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from typing import Any, Self
@@ -53,6 +53,21 @@ class Snapshot:
                 connection, _ = await self._opened()
                 rows: list[Any] = await connection.fetch(statement, *arguments)
                 return rows
+
+    async def stream(
+        self, statement: str, arguments: Sequence[object], rows_held_max: int
+    ) -> AsyncIterator[Sequence[Any]]:
+        """The same, so many rows at a time: no more of them are held here, however many there are."""
+        async with self._turn:
+            with self._translated():
+                connection, _ = await self._opened()
+                cursor = await connection.cursor(statement, *arguments)
+            while True:
+                with self._translated():
+                    rows = await cursor.fetch(rows_held_max)
+                if not rows:
+                    return
+                yield rows
 
     async def horizon(self) -> Horizon:
         """Where the rollups stand."""

@@ -118,99 +118,155 @@ def distinct_statement(parts: PartsShape, keys: tuple[str, ...], dimension: str,
 
 @lru_cache(maxsize=1_000)
 def groups_statement(
-    parts: PartsShape, keys: tuple[str, ...], order: str, *, descending: bool, after: bool
+    parts: PartsShape, keys: tuple[str, ...], order: str, *, descending: bool, after: bool, one_unit: bool
 ) -> Compiled:
     """One page of groups, and the rest.
 
-    Rows with a `position` (from 1) are the page, one for each group and unit; rows without are the remainder, one for
-    each unit. `groups` is how many groups there are, `available` how many from the cursor on.
+    Rows with a `position` (from 1) are the page, one for each group and unit; the row without is the remainder, one for
+    each unit. `groups` is how many groups there are, `available` how many from the cursor on. `one_unit` says that the
+    filters leave but one.
+
+    Groups are added up once, into what spills to disk where there are many, and then passed over: to rank and count
+    them, keeping no more than a page of them in order; and to take the page apart from the rest.
     """
     grouped = _grouped(_parts(parts), keys)
-    valued = _valued(grouped, keys, order)
-    sort = _sort_columns(valued, keys, order, descending=descending)
-    passed = _passed(valued, keys, order, descending=descending) if after else _ZERO
-    position = sa.func.dense_rank().over(order_by=[passed, *sort]).label("position")
-    ranked = sa.select(valued, passed.label("passed"), position).cte("ranked")
-    counted = sa.select(
-        sa.func.coalesce(sa.func.max(ranked.c.position), _ZERO).label("groups"),
-        sa.func.coalesce(sa.func.max(ranked.c.position).filter(ranked.c.passed == _ZERO), _ZERO).label("available"),
-    ).cte("counted")
+    ordering = _ordering(grouped, order)
+    ranked = _ranked(grouped, ordering, keys, order, alone=one_unit or "unit" in keys)
+    behind = [_behind(ranked, keys, order, descending=descending)] if after else []
+    sort = _sort_columns(ranked, keys, order, descending=descending)
     first = sa.bindparam("first", type_=sa.BigInteger)
-    on_page = sa.and_(ranked.c.passed == _ZERO, ranked.c.position <= first)
-    facts = (counted.c.groups, counted.c.available)
-    page = sa.select(
-        ranked.c.position, *(ranked.c[f"key_{name}"] for name in keys), ranked.c.unit, ranked.c.order_unit,
-        ranked.c.order_value, *(ranked.c[name] for name in _FIGURES), *facts,
-    ).select_from(ranked.join(counted, sa.true())).where(on_page)  # fmt: skip
-    nothing = [sa.null().cast(TEXT) for _ in keys]
-    rest = sa.select(
-        sa.null().cast(sa.BigInteger), *nothing, ranked.c.unit, ranked.c.order_unit, sa.null().cast(sa.Numeric),
-        sa.func.sum(ranked.c.quantity), sa.func.sum(ranked.c.events).cast(sa.BigInteger),
-        sa.func.min(ranked.c.minimum), sa.func.max(ranked.c.maximum), *facts,
-    ).select_from(ranked.join(counted, sa.true())).where(~on_page)  # fmt: skip
-    rest = rest.group_by(ranked.c.unit, ranked.c.order_unit, *facts)
-    return compiled(sa.union_all(page, rest).order_by("position", "unit"))
+    chosen = sa.select(ranked).where(*behind).order_by(*sort).limit(first).subquery("chosen")
+    position = sa.func.row_number().over(order_by=_sort_columns(chosen, keys, order, descending=descending))
+    page = sa.select(chosen, position.label("position")).cte("page")
+    available = sa.func.count().filter(*behind) if behind else sa.func.count()
+    counted = (
+        sa.select(sa.func.count().label("groups"), available.label("available")).select_from(ranked).cte("counted")
+    )
+    statement = sa.select(
+        page.c.position, *(sa.func.min(page.c[f"key_{name}"]).label(f"key_{name}") for name in keys), grouped.c.unit,
+        sa.select(ordering.c.order_unit).scalar_subquery().label("order_unit"),
+        sa.func.min(page.c.order_value).label("order_value"), *_sums(grouped),
+        *(sa.select(counted.c[name]).scalar_subquery().label(name) for name in ("groups", "available")),
+    ).select_from(grouped.outerjoin(page, _same_group(grouped, page, keys)))  # fmt: skip
+    return compiled(statement.group_by(page.c.position, grouped.c.unit).order_by(page.c.position, grouped.c.unit))
+
+
+@lru_cache(maxsize=1_000)
+def rows_statement(parts: PartsShape, keys: tuple[str, ...], *, bucketed: bool) -> Compiled:
+    """Figures of every group by bucket, where buckets are asked for (counted from 1), and unit; in this order."""
+    grouped = _grouped(_parts(parts), keys, bucketed=bucketed)
+    order = [*([grouped.c.bucket] if bucketed else []), *_sort_columns(grouped, keys, "KEY", descending=False)]
+    return compiled(sa.select(grouped).order_by(*order, grouped.c.unit))
+
+
+@lru_cache(maxsize=1_000)
+def values_statement(parts: PartsShape, dimension: str) -> Compiled:
+    """The first values that a dimension has, in order, of those that begin with a prefix; the prefix is no pattern."""
+    part = _parts(parts)
+    prefix, first = sa.bindparam("prefix", type_=TEXT), sa.bindparam("first", type_=sa.BigInteger)
+    if dimension == "account":
+        return _accounts_statement(part, prefix, first)
+    value = part.c[dimension]
+    wanted = sa.and_(value.is_not(None), sa.func.starts_with(value, prefix))
+    return compiled(sa.select(value.label("value")).where(wanted).distinct().order_by(value).limit(first))
+
+
+def _accounts_statement(part: sa.CTE, prefix: Any, first: Any) -> Compiled:
+    """Accounts come first in every index: each is looked up behind the one before, however much usage that has."""
+    found = sa.select(sa.null().cast(TEXT).label("value"), _ZERO.label("place")).cte("found", recursive=True)
+    union = part.element
+    assert isinstance(union, sa.CompoundSelect), "parts are a union"
+    selects = [select for select in union.selects if isinstance(select, sa.Select)]
+    # What is late, or of many periods, is joined, and so found once; each of the others has an index.
+    joined = [select for select in selects if len(select.get_final_froms()) > 1]
+    sources: list[sa.FromClause] = [select.subquery() for select in selects if select not in joined]
+    if joined:
+        rows = sa.union_all(*joined).subquery()
+        sources.append(sa.select(rows.c.account).distinct().cte("joined").prefix_with("MATERIALIZED"))
+    firsts = []
+    # Of each source by itself: PostgreSQL does not look into a union in order.
+    for source in sources:
+        account = source.c.account
+        behind = sa.and_(sa.func.starts_with(account, prefix), account > sa.func.coalesce(found.c.value, _EMPTY))
+        firsts.append(sa.select(account).where(behind).order_by(account).limit(_ONE).correlate(found))
+    least = sa.union_all(*firsts).subquery()
+    following = sa.select(sa.select(sa.func.min(least.c.account)).scalar_subquery(), found.c.place + _ONE)
+    more = sa.and_(found.c.place < first, sa.or_(found.c.place == _ZERO, found.c.value.is_not(None)))
+    found = found.union_all(following.where(more))
+    return compiled(sa.select(found.c.value).where(found.c.value.is_not(None)).order_by(found.c.place))
 
 
 # ---------------------------------------------------------------- pages
 
 
-def _grouped(part: sa.CTE, keys: Sequence[str]) -> sa.CTE:
-    key_columns = [part.c[name].label(f"key_{name}") for name in keys]
-    by = [part.c[name] for name in keys]
-    unit = part.c.unit
-    return sa.select(*key_columns, unit, *_sums(part)).group_by(*by, *([] if "unit" in keys else [unit])).cte("grouped")
+def _grouped(part: sa.CTE, keys: Sequence[str], *, bucketed: bool = False) -> sa.CTE:
+    columns = [part.c[name].label(f"key_{name}") for name in keys]
+    by = [part.c[name] for name in dict.fromkeys([*keys, "unit"])]
+    if bucketed:
+        bucket = sa.func.width_bucket(part.c.at, _array("bounds", INSTANT)).label("bucket")
+        columns, by = [bucket, *columns], [bucket, *by]
+    return sa.select(*columns, part.c.unit, *_sums(part)).group_by(*by).cte("grouped")
 
 
-def _valued(grouped: sa.CTE, keys: Sequence[str], order: str) -> sa.CTE:
-    """Each row of a group with the value that the group is put in order by, and the unit that this is of."""
+def _ordering(grouped: sa.CTE, order: str) -> sa.CTE:
+    """One row: the unit by whose quantity groups are put in order; NULL where it is by events or key."""
+    if order != "QUANTITY":
+        return sa.select(sa.null().cast(TEXT).label("order_unit")).cte("ordering")
+    least, greatest = sa.func.min(grouped.c.unit), sa.func.max(grouped.c.unit)
+    only = sa.case((least == greatest, least))
     chosen = sa.bindparam("order_unit", type_=TEXT)
-    only = sa.select(
-        sa.case((sa.func.min(grouped.c.unit) == sa.func.max(grouped.c.unit), sa.func.min(grouped.c.unit)))
-    ).scalar_subquery()
-    order_unit = (sa.func.coalesce(chosen, only) if order == "QUANTITY" else sa.null().cast(TEXT)).label("order_unit")
-    base = sa.select(grouped, order_unit).cte("based")
-    partition = [base.c[f"key_{name}"] for name in keys] or None
-    events = sa.func.sum(base.c.events).over(partition_by=partition)
-    of_unit = sa.case((base.c.unit == base.c.order_unit, base.c.quantity), else_=_ZERO)
-    quantity = sa.func.sum(of_unit).over(partition_by=partition)
+    return sa.select(sa.func.coalesce(chosen, only).label("order_unit")).select_from(grouped).cte("ordering")
+
+
+def _ranked(grouped: sa.CTE, ordering: sa.CTE, keys: Sequence[str], order: str, *, alone: bool) -> sa.CTE:
+    """One row for each group, with the value that it is put in order by; `alone`: a group has one unit, so one row."""
+    key_columns = [grouped.c[f"key_{name}"] for name in keys]
+    order_unit = sa.select(ordering.c.order_unit).scalar_subquery()
+    of_unit = sa.case((grouped.c.unit == order_unit, grouped.c.quantity), else_=_ZERO)
+    events = grouped.c.events if alone else sa.func.sum(grouped.c.events)
+    quantity = of_unit if alone else sa.func.sum(of_unit)
     value = {
-        "QUANTITY": sa.case((base.c.order_unit.is_(None), events), else_=quantity),
+        "QUANTITY": sa.case((order_unit.is_(None), events), else_=quantity),
         "EVENTS": events,
-        "KEY": sa.null().cast(sa.Numeric),
-    }[order]
-    return sa.select(base, value.label("order_value")).cte("valued")
+        "KEY": sa.null(),
+    }[order].cast(sa.Numeric)
+    rows = sa.select(*key_columns, value.label("order_value"))
+    if alone:
+        # Nothing is added up, so nothing need be kept: each pass computes it anew from what `grouped` holds.
+        return rows.cte("ranked").prefix_with("NOT MATERIALIZED")
+    # Without keys the group of everything is one row also of nothing: it is a group where there is usage.
+    return rows.group_by(*key_columns).having(sa.func.count() > _ZERO).cte("ranked")
 
 
-def _sort_columns(valued: sa.CTE, keys: Sequence[str], order: str, *, descending: bool) -> list[Any]:
+def _sort_columns(groups: sa.FromClause, keys: Sequence[str], order: str, *, descending: bool) -> list[Any]:
     """The total order of groups: value, then key; a missing value of a dimension comes last. Ties are by ascending key."""
     flip = descending and order == "KEY"
     by_key: list[Any] = []
     for name in keys:
-        column = valued.c[f"key_{name}"]
+        column = groups.c[f"key_{name}"]
         pair = (column.is_(None), sa.func.coalesce(column, _EMPTY))
         by_key += [expression.desc() for expression in pair] if flip else pair
     if order == "KEY":
         return by_key
-    return [valued.c.order_value.desc() if descending else valued.c.order_value, *by_key]
+    return [groups.c.order_value.desc() if descending else groups.c.order_value, *by_key]
 
 
-def _passed(valued: sa.CTE, keys: Sequence[str], order: str, *, descending: bool) -> Any:
-    """1 where a group stands at or before the cursor, 0 after it: the comparison that `_sort_columns` sorts by."""
+def _behind(ranked: sa.CTE, keys: Sequence[str], order: str, *, descending: bool) -> Any:
+    """Whether a group stands behind the cursor: the comparison that `_sort_columns` sorts by."""
     left: list[Any] = []
     right: list[Any] = []
     if order != "KEY":
-        value, cursor = valued.c.order_value, sa.bindparam("after_value", type_=sa.Numeric)
+        value, cursor = ranked.c.order_value, sa.bindparam("after_value", type_=sa.Numeric)
         # Values descend while keys ascend: negated, they all ascend and one row comparison does.
         left, right = ([-value], [-cursor]) if descending else ([value], [cursor])
     for name in keys:
-        column, cursor_key = valued.c[f"key_{name}"], sa.bindparam(f"after_{name}", type_=TEXT)
+        column, cursor_key = ranked.c[f"key_{name}"], sa.bindparam(f"after_{name}", type_=TEXT)
         left += [column.is_(None), sa.func.coalesce(column, _EMPTY)]
         right += [cursor_key.is_(None), sa.func.coalesce(cursor_key, _EMPTY)]
     if not left:  # in order by a key of nothing there is one group, and the cursor stands at it
-        return _ONE
-    before, after = (left, right) if not (descending and order == "KEY") else (right, left)
-    return sa.case((sa.tuple_(*before) <= sa.tuple_(*after), _ONE), else_=_ZERO)
+        return sa.false()
+    greater, less = (left, right) if not (descending and order == "KEY") else (right, left)
+    return sa.tuple_(*greater) > sa.tuple_(*less)
 
 
 # ---------------------------------------------------------------- parts
@@ -391,6 +447,17 @@ def _same_key(part: sa.CTE, wanted: sa.TableValuedAlias, keys: Sequence[str]) ->
         for left, right in pairs
     ]
     return sa.and_(sa.true(), *(condition for pair in empties for condition in pair))
+
+
+def _same_group(grouped: sa.CTE, page: sa.CTE, keys: Sequence[str]) -> Any:
+    """The same of two groups that both occur: no text that does is empty, so that stands for NULL."""
+    return sa.and_(
+        sa.true(),
+        *(
+            sa.func.coalesce(grouped.c[f"key_{name}"], _EMPTY) == sa.func.coalesce(page.c[f"key_{name}"], _EMPTY)
+            for name in keys
+        ),
+    )
 
 
 def _array(name: str, item: Any) -> sa.BindParameter[Any]:

@@ -28,7 +28,7 @@ def _steps() -> list[tuple[str, str | None]]:
 
 def test_the_five_minutes_are_true(tmp_path: Path) -> None:
     """Every command of the README's walk works as it stands, and answers what the README shows."""
-    start, *asked, load = _steps()
+    start, *asked, load, table = _steps()
     assert (f"export METERING_BOOTSTRAP_KEY={SECRET}\n.venv/bin/metering serve\n", None) == start
 
     with home_in(tmp_path) as home:
@@ -38,7 +38,9 @@ def test_the_five_minutes_are_true(tmp_path: Path) -> None:
             here = command.replace("http://127.0.0.1:8000", running.address).replace(
                 ".venv/bin/metering", metering_program()
             )
-            environment = clean_environment(METERING_BOOTSTRAP_KEY=SECRET, METERING_URL=running.address)
+            environment = clean_environment(
+                METERING_BOOTSTRAP_KEY=SECRET, METERING_URL=running.address, METERING_DATA_DIR=str(home.data_dir)
+            )
             return subprocess.run(
                 ["bash", "-ec", here],
                 env=environment,
@@ -64,3 +66,10 @@ def test_the_five_minutes_are_true(tmp_path: Path) -> None:
         (tmp_path / "usage.ndjson.gz").write_bytes(gzip.compress(json.dumps(event).encode()))
         assert "1 accepted, 0 duplicates, 0 rejected." == run(load[0]).stdout.strip()
         assert "0 accepted, 1 duplicates, 0 rejected." == run(load[0]).stdout.strip()
+
+        assert run(table[0]).stdout.strip().endswith("agree with their events.")
+        rows = (tmp_path / "march.csv").read_text(encoding="utf-8").splitlines()
+        assert ["from,to,account,unit,quantity,events,minimum,maximum", "a,u,1,1,1,1", "acme,call,3.1,2,0.1,3"] == [
+            rows[0],
+            *(row.split("Z,", 2)[2] for row in rows[1:]),
+        ]

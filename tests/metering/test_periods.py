@@ -9,11 +9,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.periods import SHORTEST, Bucket, Period, bucket_bounds, day_start, zone_names, zone_of
 from tests.strategies import MANY, MICROSECOND, SOME, bucketed_periods, instants, periods
 
 MINUTE = timedelta(minutes=1)
+# A change between two quarters would be seen late, and so as a difference.
+QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
@@ -86,16 +89,60 @@ def changes_of_2025(zone: tzinfo) -> list[datetime]:
 
 def test_all_zones_days_and_hours_over_the_changes_of_2025() -> None:
     """In every zone, the days and hours around each change of 2025 begin exactly when the wall shows that they do."""
-    quarter = timedelta(minutes=15)  # a change between two quarters would be seen late, and so as a difference
     wrong = []
     for name, zone in distinct_zones().items():
         for change in changes_of_2025(zone):
             watched = Period(change - 2 * DAY, change + 3 * DAY)
             asked = Period(change - 5 * HOUR + MICROSECOND, change + DAY + 5 * HOUR)
             for bucket in (Bucket.DAY, Bucket.HOUR):
-                expected = naive_bounds(asked, naive_starts(watched, zone, bucket, quarter))
+                expected = naive_bounds(asked, naive_starts(watched, zone, bucket, QUARTER))
                 if expected != bucket_bounds(asked, zone, bucket):
                     wrong.append((name, change, bucket))
+
+    assert wrong == []
+
+
+def test_all_zones_weeks_over_the_changes_of_2025() -> None:
+    """In every zone, the weeks around each change of 2025 begin exactly when the wall shows that they do."""
+    wrong = []
+    for name, zone in distinct_zones().items():
+        for change in changes_of_2025(zone):
+            asked = Period(change - HOUR, change + DAY + HOUR)
+            starts = naive_starts(Period(change - 9 * DAY, change + 10 * DAY), zone, Bucket.WEEK, QUARTER)
+            if naive_bounds(asked, starts) != bucket_bounds(asked, zone, Bucket.WEEK):
+                wrong.append((name, change))
+
+    assert wrong == []
+
+
+def test_all_zones_months_of_2025() -> None:
+    """In every zone, the months of 2025 begin exactly when the wall first shows their first day."""
+    wrong = []
+    for name, zone in distinct_zones().items():
+        firsts = [at(f"2025-{month:02}-01") for month in range(1, 13)] + [at("2026-01-01")]
+        starts = []
+        for first in firsts:
+            (start,) = naive_starts(Period(first - DAY, first + DAY), zone, Bucket.MONTH, QUARTER)
+            starts.append(start)
+        if tuple(starts) != bucket_bounds(Period(starts[0], starts[-1]), zone, Bucket.MONTH):
+            wrong.append(name)
+
+    assert wrong == []
+
+
+def test_all_zones_minutes_over_the_changes_of_2025() -> None:
+    """In every zone, the minutes of two hours around each change of 2025 begin exactly when the wall shows that they do."""
+    wrong = []
+    for name, zone in distinct_zones().items():
+        for day in changes_of_2025(zone):
+            quarters = [day + index * QUARTER for index in range(4 * 24 + 1)]
+            offsets = [quarter.astimezone(zone).utcoffset() for quarter in quarters]
+            changes = [q for q, (before, now) in zip(quarters[1:], pairwise(offsets), strict=True) if before != now]
+            change = changes[0] if changes else day
+            asked = Period(change - HOUR + MICROSECOND, change + HOUR - MICROSECOND)
+            starts = naive_starts(Period(change - 2 * HOUR, change + 2 * HOUR), zone, Bucket.MINUTE, MINUTE)
+            if naive_bounds(asked, starts) != bucket_bounds(asked, zone, Bucket.MINUTE):
+                wrong.append((name, change))
 
     assert wrong == []
 
@@ -324,6 +371,33 @@ def test_a_bucket_is_one_label_of_the_wall(asked: tuple[Period, str, Bucket]) ->
     assert [1] * len(shown) == [len(labels) for labels in shown]
     if bucket not in {Bucket.HOUR, Bucket.MINUTE}:
         assert len(shown) == len(set.union(*shown))
+
+
+@MANY
+@given(data=st.data())
+def test_any_period_around_a_change_of_any_zone(data: st.DataObject) -> None:
+    """A period by chance within days of a change, in any zone, has the minutes, hours, days and weeks of the wall."""
+    zone = zone_of(data.draw(st.sampled_from(sorted(zone_names()))))
+    change = data.draw(st.sampled_from(changes_of_2025(zone)))
+    bucket, step, room = data.draw(
+        st.sampled_from(
+            [
+                (Bucket.MINUTE, MINUTE, HOUR),
+                (Bucket.HOUR, QUARTER, 2 * DAY),
+                (Bucket.DAY, QUARTER, 2 * DAY),
+                (Bucket.WEEK, QUARTER, 8 * DAY),
+            ]
+        )
+    )
+    longest = 4 * HOUR if bucket is Bucket.MINUTE else 3 * DAY
+    seconds = data.draw(st.integers(-2 * 86_400, 2 * 86_400))
+    microseconds = data.draw(st.integers(1, longest // MICROSECOND))
+    start = change + timedelta(seconds=seconds)
+    asked = Period(start, start + microseconds * MICROSECOND)
+    first = asked.start - room - (asked.start - at("2025-01-01")) % step
+    starts = naive_starts(Period(first, asked.end + room + step), zone, bucket, step)
+
+    assert naive_bounds(asked, starts) == bucket_bounds(asked, zone, bucket)
 
 
 @SOME

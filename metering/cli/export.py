@@ -1,0 +1,210 @@
+"""`metering export`: figures as a table, for spreadsheets and data frames."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import IO, Annotated, Final, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from metering.cli.console import ERR
+from metering.cli.export_files import CsvTable, ParquetTable, complete_file
+from metering.cli.running import with_database
+from metering.config import Settings, read_settings
+from metering.errors import InputIssue, InvalidInputError
+from metering.events import Dimension, in_utc
+from metering.limits import LIMITS
+from metering.periods import Bucket, Period, day_start, zone_of
+from metering.questions import Question, ValueFilter, ask
+from metering.rollups.export import cells, check_buckets, column_names, text_columns
+from metering.rollups.read import read_rows
+from metering.store.pool import Database
+from metering.store.snapshot import Snapshot
+
+export = App(
+    name="export",
+    help="Write figures as a table. Example: `metering export usage --from 2026-10-01 --to 2026-11-01 --by account`",
+)
+Format = Literal["csv", "parquet"]
+_FORMATS: Final[dict[str, Format]] = {".csv": "csv", ".parquet": "parquet"}
+# What a shell says of a program that wrote to a pipe which nobody reads any more.
+_BROKEN_PIPE: Final = 128 + 13
+# Where the options are that a question's faults are named by.
+_OPTIONS: Final = {"period": "--from, --to", "timeZone": "--zone", "groupBy": "--by", "filter": "--where"}
+
+
+@export.command
+def usage(
+    *,
+    start: Annotated[str, Parameter(name="--from")],
+    end: Annotated[str, Parameter(name="--to")],
+    by: Annotated[list[Dimension] | None, Parameter(negative="")] = None,
+    bucket: Bucket | None = None,
+    zone: str = "UTC",
+    where: Annotated[list[str] | None, Parameter(negative="")] = None,
+    format: Format | None = None,
+    output: Path | None = None,
+    escape_formulas: Annotated[bool, Parameter(negative="")] = False,
+    data_dir: Path | None = None,
+) -> None:
+    """Write the usage of a period as CSV or Parquet: a row for each bucket, group and unit that has some.
+
+    The figures are those that GraphQL answers, of one instant, whatever is recorded meanwhile. A file has its name only
+    when it is complete, and then replaces one that was there.
+
+    Example: `metering export usage --from 2026-10-01 --to 2026-11-01 --by account --bucket day --output october.csv`
+
+    Parameters
+    ----------
+    start
+        The first day, or the first instant (2026-10-01T00:00:00Z).
+    end
+        The first day, or instant, after the period.
+    by
+        A dimension to group by; give it several times for several.
+    bucket
+        Cut the period by the calendar of the zone; one row for the whole period when left out.
+    zone
+        The time zone of days and buckets, such as Europe/Berlin.
+    where
+        Keep usage whose dimension has this value, as in account=acme; nothing after the sign means usage without one.
+        Several values of a dimension are alternatives, several dimensions must all hold.
+    format
+        csv or parquet; as the output is named when left out, and csv on standard output.
+    output
+        The file; standard output when left out.
+    escape_formulas
+        Put an apostrophe before texts that a spreadsheet would compute; without it every text is as it was recorded.
+    data_dir
+        Where the embedded PostgreSQL lives [METERING_DATA_DIR, ./.metering].
+    """
+    chosen, issues = _format(format, output, escape_formulas=escape_formulas)
+    question = _question(start, end, by or [], zone, where or [], issues)
+    if bucket is not None:
+        check_buckets(question, bucket, LIMITS)
+    with with_database(read_settings(data_dir=data_dir)) as settings, _written(output) as file:
+        table = (
+            CsvTable(file, column_names(question), escape_formulas=escape_formulas)
+            if chosen == "csv"
+            else ParquetTable(file, column_names(question), text_columns(question))
+        )
+        asyncio.run(_write(settings, question, bucket, table))
+        table.close()
+    if isinstance(table, CsvTable) and table.formulas and not escape_formulas:
+        ERR.print(
+            f"{table.formulas:,} texts begin with = + - @, a tab or a carriage return, and were written as they are. "
+            "A spreadsheet may compute them: import these columns as text, or use --escape-formulas.",
+            markup=False,
+        )
+
+
+async def _write(settings: Settings, question: Question, bucket: Bucket | None, table: CsvTable | ParquetTable) -> None:
+    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
+    database = await Database.connect(settings, limits)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    try:
+        async with Snapshot(database) as snapshot:
+            with Progress(*columns, console=ERR) as bar:
+                task, count = bar.add_task("Adding up", total=None), 0
+                async for rows in read_rows(snapshot, question, bucket, limits.export_rows_held_max):
+                    table.write([cells(question, row) for row in rows])
+                    count += len(rows)
+                    bar.update(task, description=f"{count:,} rows")
+                bar.update(task, description=f"{count:,} rows", total=1, completed=1)
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[IO[bytes]]:
+    if output is not None:
+        with complete_file(output) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Whoever read has seen enough. What Python still holds for the pipe goes nowhere, so that it ends without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+
+
+# ---------------------------------------------------------------- what is asked for, every fault at once
+
+
+def _format(format: Format | None, output: Path | None, *, escape_formulas: bool) -> tuple[Format, list[InputIssue]]:
+    named = None if output is None else _FORMATS.get(output.suffix.lower())
+    chosen = format or named or "csv"
+    issues = []
+    if output is not None and format is None and named is None:
+        issues.append(InputIssue(("--output",), f"{output.name} is not .csv or .parquet; say --format."))
+    if named is not None and named != chosen:
+        issues.append(
+            InputIssue(("--format",), f"{output} is named as {named}; choose another name, or leave out --format.")
+        )
+    if chosen == "parquet" and output is None:
+        issues.append(InputIssue(("--output",), "Parquet is written to a file: name one, for example usage.parquet."))
+    if chosen == "parquet" and escape_formulas:
+        issues.append(InputIssue(("--escape-formulas",), "is for CSV; in Parquet a text is a text. Leave it out."))
+    return chosen, issues
+
+
+def _question(
+    start: str, end: str, by: Sequence[Dimension], zone: str, where: Sequence[str], issues: list[InputIssue]
+) -> Question:
+    """What the options ask. Raises InvalidInputError with every fault, those found before too."""
+    bounds = [_instant(text, option, zone, issues) for text, option in ((start, "--from"), (end, "--to"))]
+    filters = _filters(where, issues)
+    known = [bound for bound in bounds if bound is not None]
+    # Where a bound is no instant, the rest is still looked at, over a period that is one.
+    period = Period(*known) if len(known) == len(bounds) else Period(LIMITS.asked_from_min, LIMITS.asked_to_max)
+    try:
+        question = ask(period=period, zone_name=zone, group_by=by, filters=filters, accounts=None, limits=LIMITS)
+    except InvalidInputError as error:
+        named = [InputIssue((_OPTIONS[issue.path[1]],), issue.message) for issue in error.issues]
+        raise InvalidInputError([*issues, *named]) from error
+    if issues:
+        raise InvalidInputError(issues)
+    return question
+
+
+def _instant(text: str, option: str, zone: str, issues: list[InputIssue]) -> datetime | None:
+    """A day begins when the zone's calendar says so; an instant has an offset."""
+    try:
+        return day_start(date.fromisoformat(text), zone_of(zone))
+    except KeyError:
+        return None  # it is no zone, which is said once
+    except (ValueError, OverflowError):
+        pass
+    try:
+        instant = msgspec.convert(text, datetime)
+        if instant.tzinfo is not None:
+            return in_utc(instant)
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    message = f"{text!r:.60} is neither a day, such as 2026-10-01, nor an instant with an offset, such as 2026-10-01T00:00:00Z."
+    issues.append(InputIssue((option,), message))
+    return None
+
+
+def _filters(where: Sequence[str], issues: list[InputIssue]) -> dict[Dimension, ValueFilter]:
+    values: dict[Dimension, list[str | None]] = {}
+    for text in where:
+        name, sign, value = text.partition("=")
+        try:
+            dimension = Dimension(name)
+        except ValueError:
+            dimension = None
+        if dimension is None or not sign:
+            names = ", ".join(each.value for each in Dimension)
+            issues.append(InputIssue(("--where",), f"{text!r:.60} is not dimension=value; dimensions are {names}."))
+        else:
+            values.setdefault(dimension, []).append(value or None)
+    return {dimension: ValueFilter(tuple(of)) for dimension, of in values.items()}
