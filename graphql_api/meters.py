@@ -30,7 +30,7 @@ _AGGREGATIONS: Final[Mapping[Aggregation, str]] = {
     "hash. Reads every event of the period; does not add up.",
     Aggregation.UNIQUE_COUNT: "How many different values of the dimension `distinct` have usage, of any unit. From "
     "rollups; does not add up, for one value may be in several groups.",
-    Aggregation.TIME_WEIGHTED: "The average of a level over the period. Each event sets the level of its series, the "
+    Aggregation.TIME_WEIGHTED: "The average of a level over the period. Each event sets the level of its gauge, the "
     "events with the same account, subscription, user, device, product, feature and unit, until the next one; a level is "
     "carried into the period from the last event before it, and is zero before the first. Divided with 18 digits after "
     "the point, half away from zero. Reads every event of the period and before it; adds up over groups.",

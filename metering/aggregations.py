@@ -160,8 +160,8 @@ def _ratio(dividend: Decimal, divisor: Decimal) -> tuple[int, int]:
 # ---------------------------------------------------------------- levels over time
 
 
-class LevelSteps(msgspec.Struct, frozen=True):
-    """The steps that a group's level took in one bucket; `bucket` counts from 0."""
+class LevelChanges(msgspec.Struct, frozen=True):
+    """How a group's level changed in one bucket; `bucket` counts from 0."""
 
     bucket: int
     # By how much the level changed, altogether.
@@ -171,26 +171,26 @@ class LevelSteps(msgspec.Struct, frozen=True):
     events: int
 
 
-def held(steps: Sequence[LevelSteps], buckets: Sequence[Period]) -> dict[int, Tally]:
+def held(changes: Sequence[LevelChanges], buckets: Sequence[Period]) -> dict[int, Tally]:
     """The tallies of the buckets in which levels were held, or events were: levels times seconds, by bucket.
 
     `buckets` are apart and ascending, and end where the whole period ends. The level before the first of them is zero:
-    what was carried into the period is a step at its first instant.
+    what was carried into the period is a change at its first instant.
     """
-    by_bucket = {step.bucket: step for step in steps}
+    by_bucket = {change.bucket: change for change in changes}
     tallies = {}
     level = _ZERO
     for index, bucket in enumerate(buckets):
-        step = by_bucket.get(index)
-        if step is None and not level:
+        changed = by_bucket.get(index)
+        if changed is None and not level:
             continue
         amount = EXACT.multiply(level, seconds_of(bucket))
-        if step is not None:
+        if changed is not None:
             # From each change to the end of the bucket: to the end of the period, less what lies between the two.
-            behind = EXACT.multiply(step.change, seconds_of(Period(bucket.end, buckets[-1].end)))
-            amount = EXACT.subtract(EXACT.add(amount, step.amount), behind)
-            level = EXACT.add(level, step.change)
-        events = 0 if step is None else step.events
+            behind = EXACT.multiply(changed.change, seconds_of(Period(bucket.end, buckets[-1].end)))
+            amount = EXACT.subtract(EXACT.add(amount, changed.amount), behind)
+            level = EXACT.add(level, changed.change)
+        events = 0 if changed is None else changed.events
         if amount or events:
             tallies[index] = Tally(amount, events)
     return tallies

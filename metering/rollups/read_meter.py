@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from metering.aggregations import TRAITS, Aggregation, Figure, LevelSteps, Tally, figure, held, seconds_of
+from metering.aggregations import TRAITS, Aggregation, Figure, LevelChanges, Tally, figure, held, seconds_of
 from metering.limits import LIMITS
 from metering.meters import Definition, metered
 from metering.periods import Bucket, Period
@@ -62,8 +62,8 @@ def raw_period(aggregation: Aggregation, period: Period) -> Period | None:
 async def read_meter_total(snapshot: Snapshot, definition: Definition, question: Question) -> Figure:
     """The figure of the whole period, everything together."""
     whole = msgspec.structs.replace(question, group_by=())
-    source = await _source(snapshot, definition, whole, [question.period])
-    (row,) = await source.fetch(tally_statement(source.shape))
+    basis = await _basis(snapshot, definition, whole, [question.period])
+    (row,) = await basis.fetch(tally_statement(basis.shape))
     return _figure(definition, row, question.period)
 
 
@@ -71,16 +71,16 @@ async def read_meter_groups(
     snapshot: Snapshot, definition: Definition, question: Question, order: GroupOrder, first: int, after: After | None
 ) -> MeterPage:
     """The `first` groups in order, from behind `after` on. The order's unit is not looked at: a meter has one."""
-    source = await _source(snapshot, definition, question, [question.period])
+    basis = await _basis(snapshot, definition, question, [question.period])
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = meter_groups_statement(
-        source.shape, keys, order.field, descending=order.descending, after=after is not None
+        basis.shape, keys, order.field, descending=order.descending, after=after is not None
     )
     values: dict[str, object] = {"first": first}
     if after is not None:
         values["after_value"] = after.order_value
         values |= {f"after_{name}": value for name, value in zip(keys, after.key, strict=True)}
-    rows = await source.fetch(statement, values)
+    rows = await basis.fetch(statement, values)
     groups = tuple(
         MeterGroup(
             tuple(row[f"key_{name}"] for name in keys), _figure(definition, row, question.period), row["order_value"]
@@ -97,9 +97,9 @@ async def read_meter_remainder(
     """The figure of all groups that are not on the page: of their events together, not their figures added up."""
     if len(page.groups) == page.group_count:
         return figure(definition.aggregation, _NOTHING, seconds_of(question.period), definition.rounding)
-    source = await _source(snapshot, definition, question, [question.period])
-    statement = remainder_statement(source.shape, tuple(dimension.value for dimension in question.group_by))
-    (row,) = await source.fetch(statement, _wanted(question, [group.key for group in page.groups]))
+    basis = await _basis(snapshot, definition, question, [question.period])
+    statement = remainder_statement(basis.shape, tuple(dimension.value for dimension in question.group_by))
+    (row,) = await basis.fetch(statement, _wanted(question, [group.key for group in page.groups]))
     return _figure(definition, row, question.period)
 
 
@@ -113,9 +113,9 @@ async def read_meter_series(
     bounds = series_bounds(question, bucket)
     period = question.period
     buckets = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    source = await _source(snapshot, definition, question, buckets, wanted)
-    statement = meter_series_statement(source.shape, tuple(dimension.value for dimension in question.group_by))
-    rows = await source.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
+    basis = await _basis(snapshot, definition, question, buckets, wanted)
+    statement = meter_series_statement(basis.shape, tuple(dimension.value for dimension in question.group_by))
+    rows = await basis.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
     of_groups: list[list[Any]] = [[] for _ in wanted]
     for row in rows:
         of_groups[row["position"] - 1].append(row)
@@ -131,8 +131,8 @@ async def read_meter_series(
 
 def _tallies(definition: Definition, rows: Sequence[Any], buckets: Sequence[Period]) -> Mapping[int, Tally]:
     if definition.aggregation is Aggregation.TIME_WEIGHTED:
-        steps = [LevelSteps(row["bucket"] - 1, row["change"], row["amount"], row["events"]) for row in rows]
-        return held(steps, buckets)
+        changes = [LevelChanges(row["bucket"] - 1, row["change"], row["amount"], row["events"]) for row in rows]
+        return held(changes, buckets)
     return {row["bucket"] - 1: Tally(row["amount"], row["events"]) for row in rows}
 
 
@@ -141,7 +141,7 @@ def _figure(definition: Definition, row: Any, period: Period) -> Figure:
     return figure(definition.aggregation, tally, seconds_of(period), definition.rounding)
 
 
-class _Source(msgspec.Struct, frozen=True):
+class _Basis(msgspec.Struct, frozen=True):
     """What answers a question about a meter, as a statement's shape and the values of its parameters."""
 
     snapshot: Snapshot
@@ -152,13 +152,13 @@ class _Source(msgspec.Struct, frozen=True):
         return await self.snapshot.fetch(statement.text, statement.arguments({**self.values, **(values or {})}))
 
 
-async def _source(
+async def _basis(
     snapshot: Snapshot,
     definition: Definition,
     question: Question,
     segments: Sequence[Period],
     wanted: Sequence[Key] = (),
-) -> _Source:
+) -> _Basis:
     question = metered(question, definition)
     raw = raw_period(definition.aggregation, question.period)
     shape: PartsShape | EventsShape
@@ -174,4 +174,4 @@ async def _source(
         shape = EventsShape(dimensions=dimensions, filters=tuple(shape for shape, _ in filters))
         values |= {"carried_from": raw.start, **{shape.parameter: chosen for shape, chosen in filters}}
     counted = None if definition.distinct is None else definition.distinct.value
-    return _Source(snapshot, MeterShape(aggregation=definition.aggregation, distinct=counted, source=shape), values)
+    return _Basis(snapshot, MeterShape(aggregation=definition.aggregation, distinct=counted, basis=shape), values)

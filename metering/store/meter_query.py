@@ -1,17 +1,17 @@
 """The figures of meters: what is added up, from the parts of usage or from the events themselves.
 
-Every statement stands on a *source*, whose rows have an instant `at`, dimensions, and what figures are made of:
+Every statement stands on a *basis*, whose rows have an instant `at`, dimensions, and what figures are made of:
 
     parts     rows of rollups and raw events, as in usage_query.py: SUM, COUNT, MAX, MIN, AVERAGE, UNIQUE_COUNT
     newest    events, each with a mark that sorts by instant, key and account: LATEST
-    steps     by how much levels change, and when: TIME_WEIGHTED
+    changes   by how much levels change, and when: TIME_WEIGHTED
 
 and answers with *tallies* (see metering/aggregations.py): an amount and a number of events. A statement's text depends
 only on its shape, so each shape is built and compiled once.
 
-A level belongs to a series of events: those with the same values in all dimensions but the classification. Each event
-sets the level until the next event of its series, whatever that one's classification; so a filter by classification is
-put to levels, and every other filter to events.
+A level is of a gauge: the events with the same values in all dimensions but the classification. Each event sets the level
+until the next event of its gauge, whatever that one's classification; so a filter by classification is put to levels, and
+every other filter to events.
 """
 
 from functools import lru_cache
@@ -37,7 +37,7 @@ from metering.store.usage_query import (
     keeps,
 )
 
-SERIES: Final = ("account", "subscription", "user", "device", "product", "feature", "unit")
+_GAUGE: Final = ("account", "subscription", "user", "device", "product", "feature", "unit")
 _ZERO: Final[sa.ColumnElement[Any]] = sa.literal_column("0")
 _ONE: Final[sa.ColumnElement[Any]] = sa.literal_column("1")
 _TWO: Final[sa.ColumnElement[Any]] = sa.literal_column("2")
@@ -50,7 +50,7 @@ _LAST_DIGIT: Final[sa.ColumnElement[Any]] = sa.literal_column(f"0.{'1'.rjust(QUO
 
 
 class EventsShape(msgspec.Struct, frozen=True, kw_only=True):
-    """A source of raw events: what they show and what they keep."""
+    """Raw events: what they show and what they keep."""
 
     dimensions: tuple[str, ...]
     filters: tuple[FilterShape, ...]
@@ -62,7 +62,7 @@ class MeterShape(msgspec.Struct, frozen=True, kw_only=True):
     aggregation: Aggregation
     # What a UNIQUE_COUNT counts the values of.
     distinct: str | None
-    source: PartsShape | EventsShape
+    basis: PartsShape | EventsShape
 
 
 # ---------------------------------------------------------------- statements
@@ -71,18 +71,18 @@ class MeterShape(msgspec.Struct, frozen=True, kw_only=True):
 @lru_cache(maxsize=1_000)
 def tally_statement(shape: MeterShape) -> Compiled:
     """One row: the tally of everything together."""
-    source = _source(shape)
-    return compiled(sa.select(*_tally(shape, source)))
+    basis = _basis(shape)
+    return compiled(sa.select(*_tally(shape, basis)))
 
 
 @lru_cache(maxsize=1_000)
 def remainder_statement(shape: MeterShape, keys: tuple[str, ...]) -> Compiled:
     """One row: the tally of all groups but the wanted ones, together."""
-    source = _source(shape)
+    basis = _basis(shape)
     wanted = _wanted(keys)
-    on_page = sa.exists(sa.select(1).select_from(wanted).where(_same_key(source, wanted, keys)))
+    on_page = sa.exists(sa.select(1).select_from(wanted).where(_same_key(basis, wanted, keys)))
     # Without keys there is one group; that a remainder is asked for says that it is not on the page.
-    return compiled(sa.select(*_tally(shape, source)).where(~on_page if keys else sa.true()))
+    return compiled(sa.select(*_tally(shape, basis)).where(~on_page if keys else sa.true()))
 
 
 @lru_cache(maxsize=1_000)
@@ -93,10 +93,10 @@ def meter_groups_statement(
 
     Where the page is empty there is one row, without a `position`, that tells these two.
     """
-    source = _source(shape)
-    by = [source.c[name] for name in keys]
+    basis = _basis(shape)
+    by = [basis.c[name] for name in keys]
     grouped = (
-        sa.select(*(column.label(f"key_{name}") for name, column in zip(keys, by, strict=True)), *_tally(shape, source))
+        sa.select(*(column.label(f"key_{name}") for name, column in zip(keys, by, strict=True)), *_tally(shape, basis))
         .group_by(*by)
         .having(sa.func.count() > _ZERO)
         .cte("grouped")
@@ -124,13 +124,13 @@ def meter_series_statement(shape: MeterShape, keys: tuple[str, ...]) -> Compiled
 
     Of levels, `amount` runs to the end of the whole period, and `change` is by how much the level changed in the bucket.
     """
-    source = _source(shape)
+    basis = _basis(shape)
     wanted = _wanted(keys)
-    bucket = sa.func.width_bucket(source.c.at, _array("bounds", INSTANT)).label("bucket")
-    figures = _tally(shape, source)
+    bucket = sa.func.width_bucket(basis.c.at, _array("bounds", INSTANT)).label("bucket")
+    figures = _tally(shape, basis)
     if shape.aggregation is Aggregation.TIME_WEIGHTED:
-        figures.append(sa.func.sum(source.c.change).label("change"))
-    joined = source.join(wanted, _same_key(source, wanted, keys))
+        figures.append(sa.func.sum(basis.c.change).label("change"))
+    joined = basis.join(wanted, _same_key(basis, wanted, keys))
     statement = sa.select(wanted.c.position, bucket, *figures).select_from(joined).group_by(wanted.c.position, bucket)
     return compiled(statement.order_by(wanted.c.position, bucket))
 
@@ -138,28 +138,28 @@ def meter_series_statement(shape: MeterShape, keys: tuple[str, ...]) -> Compiled
 # ---------------------------------------------------------------- tallies
 
 
-def _tally(shape: MeterShape, source: sa.CTE) -> list[Any]:
-    events = sa.func.coalesce(sa.func.sum(source.c.events), _ZERO).cast(sa.BigInteger)
-    return [_amount(shape, source).cast(sa.Numeric).label("amount"), events.label("events")]
+def _tally(shape: MeterShape, basis: sa.CTE) -> list[Any]:
+    events = sa.func.coalesce(sa.func.sum(basis.c.events), _ZERO).cast(sa.BigInteger)
+    return [_amount(shape, basis).cast(sa.Numeric).label("amount"), events.label("events")]
 
 
-def _amount(shape: MeterShape, source: sa.CTE) -> Any:
+def _amount(shape: MeterShape, basis: sa.CTE) -> Any:
     match shape.aggregation:
         case Aggregation.SUM | Aggregation.AVERAGE:
-            return sa.func.sum(source.c.quantity)
+            return sa.func.sum(basis.c.quantity)
         case Aggregation.COUNT:
-            return sa.func.sum(source.c.events)
+            return sa.func.sum(basis.c.events)
         case Aggregation.MAX:
-            return sa.func.max(source.c.maximum)
+            return sa.func.max(basis.c.maximum)
         case Aggregation.MIN:
-            return sa.func.min(source.c.minimum)
+            return sa.func.min(basis.c.minimum)
         case Aggregation.UNIQUE_COUNT:
             assert shape.distinct is not None, "a meter that counts values says of which dimension"
-            return sa.func.count(source.c[shape.distinct].distinct())
+            return sa.func.count(basis.c[shape.distinct].distinct())
         case Aggregation.LATEST:
-            return sa.func.max(source.c.mark, type_=postgresql.ARRAY(TEXT))[_QUANTITY_OF_MARK]
+            return sa.func.max(basis.c.mark, type_=postgresql.ARRAY(TEXT))[_QUANTITY_OF_MARK]
         case Aggregation.TIME_WEIGHTED:
-            return sa.func.sum(source.c.change * _seconds(source.c.at, _instant("period_to")))
+            return sa.func.sum(basis.c.change * _seconds(basis.c.at, _instant("period_to")))
 
 
 def _order_value(shape: MeterShape, grouped: sa.CTE, order: str) -> Any:
@@ -186,17 +186,17 @@ def _seconds(start: Any, end: Any) -> Any:
     return sa.cast(sa.extract("epoch", end - start), sa.Numeric)
 
 
-# ---------------------------------------------------------------- sources
+# ---------------------------------------------------------------- bases
 
 
-def _source(shape: MeterShape) -> sa.CTE:
-    source = shape.source
-    if isinstance(source, PartsShape):
-        return _parts(source)
-    return _newest(source) if shape.aggregation is Aggregation.LATEST else _steps(source)
+def _basis(shape: MeterShape) -> sa.CTE:
+    basis = shape.basis
+    if isinstance(basis, PartsShape):
+        return _parts(basis)
+    return _newest(basis) if shape.aggregation is Aggregation.LATEST else _changes(basis)
 
 
-def _newest(source: EventsShape) -> sa.CTE:
+def _newest(shape: EventsShape) -> sa.CTE:
     # The greatest mark is the newest event's. An array, because records have no maximum before PostgreSQL 18.
     mark = postgresql.array(
         [
@@ -206,8 +206,8 @@ def _newest(source: EventsShape) -> sa.CTE:
             sa.collate(event.c.quantity.cast(sa.Text), "C"),
         ]
     )
-    shown = [event.c[name] for name in source.dimensions]
-    kept = [keeps(event.c[chosen.dimension], chosen) for chosen in source.filters]
+    shown = [event.c[name] for name in shape.dimensions]
+    kept = [keeps(event.c[chosen.dimension], chosen) for chosen in shape.filters]
     at = event.c.occurred_at
     return (
         sa.select(at.label("at"), *shown, mark.label("mark"), _ONE.label("events"))
@@ -216,11 +216,11 @@ def _newest(source: EventsShape) -> sa.CTE:
     )
 
 
-def _steps(source: EventsShape) -> sa.CTE:
-    """Each level as two steps, up by it where it begins and down where it ends, unless it lasts to the period's end."""
-    level = _levels(source)
-    shown = [level.c[name] for name in source.dimensions]
-    kept = [keeps(level.c.classification, chosen) for chosen in source.filters if _is_of_levels(chosen)]
+def _changes(shape: EventsShape) -> sa.CTE:
+    """Each level as two changes, up by it where it begins and down where it ends, unless it lasts to the period's end."""
+    level = _levels(shape)
+    shown = [level.c[name] for name in shape.dimensions]
+    kept = [keeps(level.c.classification, chosen) for chosen in shape.filters if _is_of_levels(chosen)]
     # A level that was carried into the period counts for nothing where it is zero, or ends before it has begun.
     lasts = sa.and_(level.c.quantity != _ZERO, level.c.starts < level.c.ends)
     counts = [sa.or_(level.c.measured == _ONE, lasts), *kept]
@@ -229,30 +229,30 @@ def _steps(source: EventsShape) -> sa.CTE:
     down = sa.select(level.c.ends, *shown, -level.c.quantity, _ZERO).where(
         level.c.quantity != _ZERO, level.c.ends < _instant("period_to"), *counts
     )
-    return sa.union_all(up, down).cte("steps")
+    return sa.union_all(up, down).cte("changes")
 
 
-def _levels(source: EventsShape) -> sa.CTE:
-    """Which level each series held from when to when, inside the period; `measured` is 1 where an event there set it."""
-    columns = [*(event.c[name] for name in (*SERIES, "classification")), event.c.occurred_at, event.c.key]
-    series = [event.c[name] for name in SERIES]
+def _levels(shape: EventsShape) -> sa.CTE:
+    """Which level each gauge held from when to when, inside the period; `measured` is 1 where an event there set it."""
+    columns = [*(event.c[name] for name in (*_GAUGE, "classification")), event.c.occurred_at, event.c.key]
+    gauge = [event.c[name] for name in _GAUGE]
     at, start, end = event.c.occurred_at, _instant("period_from"), _instant("period_to")
-    kept = [keeps(event.c[chosen.dimension], chosen) for chosen in source.filters if not _is_of_levels(chosen)]
+    kept = [keeps(event.c[chosen.dimension], chosen) for chosen in shape.filters if not _is_of_levels(chosen)]
     counted = [~event.c.voided, *kept]
     carried = (
         sa.select(*columns, event.c.quantity)
-        .ext(postgresql.distinct_on(*series))
+        .ext(postgresql.distinct_on(*gauge))
         .where(at >= _instant("carried_from"), at < start, *counted)
-        .order_by(*series, at.desc(), event.c.key.desc())
+        .order_by(*gauge, at.desc(), event.c.key.desc())
         .cte("carried")
     )
     inside = sa.select(*columns, event.c.quantity).where(at >= start, at < end, *counted)
     known = sa.union_all(sa.select(carried), inside).cte("known")
     following = sa.func.lead(known.c.occurred_at).over(
-        partition_by=[known.c[name] for name in SERIES], order_by=[known.c.occurred_at, known.c.key]
+        partition_by=[known.c[name] for name in _GAUGE], order_by=[known.c.occurred_at, known.c.key]
     )
     return sa.select(
-        *(known.c[name] for name in (*SERIES, "classification")),
+        *(known.c[name] for name in (*_GAUGE, "classification")),
         known.c.quantity,
         sa.func.greatest(known.c.occurred_at, start).label("starts"),
         sa.func.coalesce(following, end).label("ends"),

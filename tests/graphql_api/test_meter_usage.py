@@ -197,6 +197,12 @@ def test_a_level_ends_with_the_next_event_whatever_its_classification(levels: Ap
     free = figure("1", 1, exact="1", hours="48")
     assert {None: figure("9", 1, exact="9", hours="432"), "free": free} == shown
     assert free == only["total"]
+    # From the instant on at which it changes, the level that was before is in no group.
+    afternoon = {"from": "2026-03-02T12:00:00Z", "to": DAYS["to"]}
+    since = ask(levels, ["CLASSIFICATION"], query={"filter": {"device": {"in": ["d1"]}}, "period": afternoon})
+    assert [("free", "4")] == [
+        (node["key"]["classification"], node["figure"]["quantity"]) for node in since["groups"]["nodes"]
+    ]
 
 
 def test_a_carried_level_without_events_is_a_group(levels: Api) -> None:

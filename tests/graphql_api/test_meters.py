@@ -1,10 +1,15 @@
 """`putMeter`, `meters`, `meter` and `node` through HTTP: the catalog of meters as a client sees it."""
 
+import re
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from graphql import build_schema, parse, validate
 
 from graphql_api.pages import encode_cursor
+from graphql_api.schema import sdl
+from metering.aggregations import TRAITS
 from metering.keys import Scope
 from tests.conftest import Api, make_key
 
@@ -34,6 +39,9 @@ query ($first: Int! = 50, $after: String) {{
 """
 ONE: Final = f"query ($key: String!) {{ meter(key: $key) {{ ...Fields }} }} {FIELDS}"
 NODE: Final = f"query ($id: ID!) {{ node(id: $id) {{ __typename ...Fields }} }} {FIELDS}"
+
+
+GUIDE: Final = (Path(__file__).parents[2] / "docs" / "meters.md").read_text(encoding="utf-8")
 
 
 def put(api: Api, **fields: Any) -> Any:
@@ -170,3 +178,17 @@ def test_the_catalog_has_scopes_of_its_own(api: Api, database_url: str, scope: S
     assert ("write" in allowed) == ("errors" not in answer)
     if "write" not in allowed:
         assert "FORBIDDEN" == answer["errors"][0]["extensions"]["code"]
+
+
+def test_the_guide_says_what_the_schema_says() -> None:
+    """Every document in docs/meters.md is valid, and its table has each aggregation with what holds for it."""
+    schema = build_schema(sdl())
+    documents = re.findall(r"```graphql\n(.*?)```", GUIDE, re.DOTALL)
+    rows = re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \| (\w+) \| ([^|]+) \| (yes|no)\b", GUIDE, re.MULTILINE)
+
+    assert [[], []] == [validate(schema, parse(document)) for document in documents]
+    said = {name: (nothing == "0", basis == "rollups", adds == "yes") for name, nothing, basis, adds in rows}
+    assert said == {
+        aggregation.value: (traits.of_nothing is not None, traits.from_rollups, traits.adds_up)
+        for aggregation, traits in TRAITS.items()
+    }

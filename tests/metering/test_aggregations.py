@@ -15,7 +15,7 @@ from metering.aggregations import (
     TRAITS,
     Aggregation,
     Figure,
-    LevelSteps,
+    LevelChanges,
     Rounding,
     RoundingMode,
     Tally,
@@ -165,7 +165,7 @@ def test_levels_are_held_from_bucket_to_bucket(made: tuple[list[Period], list[tu
         if inside:
             amount = sum((Fraction(change) * (whole - at) for at, change in inside), Fraction(0))
             change = sum((change for _, change in inside), Decimal(0))
-            steps.append(LevelSteps(index, change, exact_decimal(amount), len(inside)))
+            steps.append(LevelChanges(index, change, exact_decimal(amount), len(inside)))
 
     tallies = held(steps, buckets)
 
@@ -199,7 +199,7 @@ def test_the_level_of_a_month() -> None:
     )
     total = sum((Decimal(change) for _, change in changes), Decimal(0))
 
-    tallies = held([LevelSteps(0, total, amount, 7)], [month])
+    tallies = held([LevelChanges(0, total, amount, 7)], [month])
     level = figure(Aggregation.TIME_WEIGHTED, tallies[0], seconds_of(month), None)
 
     assert level.exact is not None
