@@ -4,7 +4,8 @@ from typing import assert_never
 
 from graphql_api.context import MeteringInfo
 from graphql_api.events import find_event
-from graphql_api.nodes import EventName, Node, RejectedEventName, named
+from graphql_api.meters import find_meter_node
+from graphql_api.nodes import EventName, MeterName, Node, RejectedEventName, named
 from graphql_api.rejected import find_rejected_event
 
 
@@ -18,5 +19,7 @@ async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
             return await find_event(name, info)
         case RejectedEventName():
             return await find_rejected_event(name, info)
+        case MeterName():
+            return await find_meter_node(name, info)
         case _:
             assert_never(name)

@@ -39,7 +39,13 @@ class RejectedEventName(msgspec.Struct, frozen=True, array_like=True, tag="Rejec
     id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 
 
-NodeName = EventName | RejectedEventName
+class MeterName(msgspec.Struct, frozen=True, array_like=True, tag="Meter"):
+    """What names a meter."""
+
+    key: str
+
+
+NodeName = EventName | RejectedEventName | MeterName
 
 _NAME: Final[msgspec.json.Decoder[NodeName]] = msgspec.json.Decoder(NodeName)
 

@@ -10,6 +10,16 @@ from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.finding import resolve_node
+from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
+from graphql_api.meters import (
+    Meter,
+    MeterConnection,
+    PutMeterInput,
+    PutMeterResult,
+    resolve_meter,
+    resolve_meters,
+    resolve_put_meter,
+)
 from graphql_api.nodes import Node
 from graphql_api.problems import HANDLERS
 from graphql_api.questions import UsageQuery
@@ -103,6 +113,31 @@ class Query:
         source, code = (None if given is strawberry.UNSET else given for given in (source, code))
         return await resolve_rejected_events(source, code, first, after or None, info)
 
+    @strawberry.field(
+        description="What a meter says of the usage in a period: in total, by group and over time.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def meter_usage(
+        self,
+        meter: Annotated[str, strawberry.argument(description="The meter's key.")],
+        query: Annotated[UsageQuery, strawberry.argument(description="Narrows what the meter counts.")],
+        info: MeteringInfo,
+    ) -> MeterUsageResult:
+        """See graphql_api/meter_usage.py."""
+        return await resolve_meter_usage(meter, query, info)
+
+    @strawberry.field(description="All meters, by key.", **requires(Scope.CATALOG_READ))
+    async def meters(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> MeterConnection:
+        """See graphql_api/meters.py."""
+        return await resolve_meters(first, after or None, info)
+
+    @strawberry.field(description="The meter of this key.", **requires(Scope.CATALOG_READ))
+    async def meter(self, key: str, info: MeteringInfo) -> Meter | None:
+        """See graphql_api/meters.py."""
+        return await resolve_meter(key, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -142,6 +177,15 @@ class Mutation:
     async def retry_rejected_events(self, input: list[RetryRejectedInput], info: MeteringInfo) -> RetryRejectedResult:
         """See graphql_api/rejected.py."""
         return await resolve_retry_rejected_events(input, info)
+
+    @strawberry.mutation(
+        description="Make a meter, or give it another name. It counts events from before it was made, too. Safe to repeat; "
+        "a meter that is there and says something else is a Conflict: put it with another key.",
+        **requires(Scope.CATALOG_WRITE),
+    )
+    async def put_meter(self, input: PutMeterInput, info: MeteringInfo) -> PutMeterResult:
+        """See graphql_api/meters.py."""
+        return await resolve_put_meter(input, info)
 
 
 class _Schema(strawberry.Schema):

@@ -18,6 +18,7 @@ from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Refusals
 from metering.keys import ApiKey, KeyRing
 from metering.limits import Limits
+from metering.meters import Definition, Meter, put_meter
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
 from metering.recorded import RecordedEvent
@@ -54,6 +55,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def correct(self, order: CorrectionOrder, key: ApiKey) -> RecordedEvent:
         """Correct one event; see metering/corrections.py."""
         return await correct_event(self.database, order, key, self.limits)
+
+    async def put_meter(self, definition: Definition, key: ApiKey) -> Meter:
+        """Make a meter, or rename it; see metering/meters.py."""
+        return await put_meter(self.database, definition, key, self.limits)
 
     def snapshot(self) -> Snapshot:
         """One state of the database, for everything that one operation asks."""

@@ -184,6 +184,29 @@ key_allowance: Final = sa.Table(
     prefixes=["UNLOGGED"],
 )
 
+# Named figures made of events. All but the name stays as it was first put.
+meter: Final = sa.Table(
+    "meter",
+    METADATA,
+    sa.Column("key", TEXT, primary_key=True),
+    _text("name", required=True),
+    _text("unit", required=True),
+    _text("aggregation", required=True),
+    # What a UNIQUE_COUNT counts the values of.
+    _text("distinct_dimension"),
+    # By dimension, `in` or `notIn` a list of values, sorted.
+    sa.Column("filter", postgresql.JSONB, nullable=False),
+    # NULL: figures are not rounded.
+    _text("rounding_mode"),
+    sa.Column("rounding_step", sa.Numeric),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("created_by", required=True),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("changed_by", required=True),
+    sa.CheckConstraint("(aggregation = 'UNIQUE_COUNT') = (distinct_dimension IS NOT NULL)", name="distinct"),
+    sa.CheckConstraint("rounding_step > 0 AND (rounding_mode IS NULL) = (rounding_step IS NULL)", name="rounding"),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",
