@@ -65,6 +65,16 @@ def cut(numerator: Decimal, denominator: Decimal, digits: int) -> Decimal:
     return whole.scaleb(-digits, _EXACT)
 
 
+def trimmed(number: Decimal) -> Decimal:
+    """The same number without zeros behind, and without an exponent."""
+    short = number.normalize(_EXACT)
+    return short if short.as_tuple().exponent in _FRACTIONS else short.quantize(ONE, context=_EXACT)
+
+
+# The exponents of numbers with digits after the point, and of whole numbers that are written as such.
+_FRACTIONS: Final = range(-_PRECISION, 1)
+
+
 def plain(number: Decimal) -> str:
     """Plain notation without an exponent and without trailing zeros, for people and for keys."""
     text = f"{number:f}"

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from rating.exact import cut, multiply, subtract
+from rating.exact import cut, multiply, subtract, trimmed
 
 # An amount that does not end, as a third of a period's, is cut after so many digits. They are enough for its rounding to
 # minor units to be that of the true quotient: the amount has 18 digits after the point, a year has less than 10^14
@@ -45,7 +45,7 @@ class PeriodShare(msgspec.Struct, frozen=True, gc=False):
         """This share of an amount; exact where it ends within so many digits after the point."""
         if self.start == 0 and self.end == self.whole:
             return amount
-        return subtract(self._due(amount, self.end, digits), self._due(amount, self.start, digits))
+        return trimmed(subtract(self._due(amount, self.end, digits), self._due(amount, self.start, digits)))
 
     def _due(self, amount: Decimal, position: int, digits: int) -> Decimal:
         return cut(multiply(amount, Decimal(position)), Decimal(self.whole), digits)

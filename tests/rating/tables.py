@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rating.billing_periods import BillingInterval
 from rating.definitions import price_of
+from rating.exact import total
 from rating.lines import Line, Origin
 from rating.meters import Figure
 from rating.money import Currency, currency_of
@@ -65,7 +66,7 @@ def rated(case: Mapping[str, Any], quantity: str | None = None) -> tuple[Line, .
 
 def owed(lines: tuple[Line, ...]) -> Decimal:
     """What lines add up to."""
-    return sum((line.amount.amount for line in lines), Decimal(0))
+    return total(line.amount.amount for line in lines)
 
 
 def plan(*prices: PlanPrice, **values: Any) -> Plan:
