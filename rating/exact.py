@@ -6,6 +6,7 @@ where rounding is meant, it is said: `cut` here, `rounded` in money.py, `round_t
 
 from collections.abc import Iterable
 from decimal import (
+    ROUND_DOWN,
     ROUND_HALF_UP,
     Context,
     Decimal,
@@ -23,6 +24,7 @@ _PRECISION: Final = 250
 
 _TRAPS: Final = [DivisionByZero, FloatOperation, InvalidOperation, Overflow, Underflow]
 _EXACT: Final = Context(prec=_PRECISION, traps=[*_TRAPS, Inexact])
+_TOWARDS_ZERO: Final = Context(prec=_PRECISION, rounding=ROUND_DOWN, traps=_TRAPS)
 # The name means half away from zero, also below it.
 _HALF_AWAY: Final = Context(prec=_PRECISION, rounding=ROUND_HALF_UP, traps=_TRAPS)
 
@@ -38,6 +40,8 @@ whole_part = _EXACT.divide_int
 remainder = _EXACT.remainder
 # The nearest multiple of the second number, a power of ten; a half goes away from zero.
 half_away = _HALF_AWAY.quantize
+# The multiple of the second number, a power of ten, that comes first on the way to zero.
+towards_zero = _TOWARDS_ZERO.quantize
 
 
 def total(numbers: Iterable[Decimal]) -> Decimal:

@@ -8,7 +8,7 @@ without weight gets nothing, and shares of the negative amount are the negative 
 from collections.abc import Sequence
 from decimal import Decimal
 
-from rating.exact import ZERO, add, half_away, multiply, remainder, total, whole_part
+from rating.exact import ZERO, add, half_away, multiply, subtract, total, towards_zero, whole_part
 from rating.money import Currency, Money, rounded
 
 
@@ -33,25 +33,22 @@ def settle(exact_amounts: Sequence[Decimal], currency: Currency) -> list[Money]:
     if len(exact_amounts) == 1:
         return [rounded(exact_amounts[0], currency)]
     quantum = currency.quantum
-    if not any(remainder(amount, quantum) for amount in exact_amounts):
-        # All are whole units: there is nothing to round.
-        return [rounded(amount, currency) for amount in exact_amounts]
-    sum_rounded = half_away(total(exact_amounts), quantum)
-    scale = _scale([*exact_amounts, quantum])
-    return _of_units(
-        apportion(
-            int(whole_part(sum_rounded, quantum)),
-            [int(multiply(amount, scale)) for amount in exact_amounts],
-            int(multiply(quantum, scale)),
-        ),
-        currency,
-    )
+    amounts = [towards_zero(amount, quantum) for amount in exact_amounts]
+    left = subtract(half_away(total(exact_amounts), quantum), total(amounts))
+    if left:
+        unit = quantum.copy_sign(left)
+        cut_off = [subtract(amount, kept) for amount, kept in zip(exact_amounts, amounts, strict=True)]
+        # sorted() keeps the order of what is alike, also in reverse, so that the earlier line comes first.
+        order = sorted(range(len(amounts)), key=cut_off.__getitem__, reverse=left > 0)
+        for index in order[: abs(int(whole_part(left, quantum)))]:
+            amounts[index] = add(amounts[index], unit)
+    return [Money(amount or amount.copy_abs(), currency) for amount in amounts]
 
 
 def apportion(units: int, numerators: Sequence[int], denominator: int) -> list[int]:
     """Whole numbers that add up to `units`, each less than one away from its numerator / denominator.
 
-    The quotients add up to `units`, or to less than one half more or less than it, or to exactly one half.
+    The quotients add up to `units`, or to at most one half more or less.
     """
     if denominator < 0:
         numerators, denominator = [-numerator for numerator in numerators], -denominator
