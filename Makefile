@@ -34,7 +34,7 @@ format: setup ## Put the code into its one form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## Measure ingest, queries and memory on this machine; prints tables.
+bench: setup ## Measure ingest, queries, memory and rating on this machine; prints tables.
 	$(BIN)/python loadtests/ingest.py
 	$(BIN)/python loadtests/query.py
 	$(BIN)/python loadtests/memory.py

@@ -17,7 +17,8 @@ from rating.share import share_out
 
 Key: TypeAlias = tuple[str | None, ...]
 # The usage behind a meter's figure for a period, at the finest grain; a key may come several times.
-Usage: TypeAlias = Mapping[tuple[str, Period], Iterable[tuple[Key, Decimal]]]
+# A sequence and no stream: each line of a price reads it.
+Usage: TypeAlias = Mapping[tuple[str, Period], Sequence[tuple[Key, Decimal]]]
 
 
 class Attributed(msgspec.Struct, frozen=True, gc=False):
