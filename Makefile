@@ -34,10 +34,11 @@ format: setup ## Put the code into its one form.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## Measure ingest, queries and memory on this machine; prints tables.
+bench: setup ## Measure ingest, queries, memory and rating on this machine; prints tables.
 	$(BIN)/python loadtests/ingest.py
 	$(BIN)/python loadtests/query.py
 	$(BIN)/python loadtests/memory.py
+	$(BIN)/python loadtests/rate.py
 
 # Without an index address and for every platform. pandas (with what it brings) is left out: see pyproject.toml.
 # The image's two locks are parts of the first: the same versions, without the embedded PostgreSQL and the tools.

@@ -1,0 +1,68 @@
+"""docs/rating.md says what the code does: its examples, its bounds, and where we differ."""
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+
+from rating import bounds
+from rating.prices import KINDS
+from tests.rating.tables import CASES, cases, owed, rated
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "rating.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading, without its head."""
+    section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in cells] for cells in lines[2:]]
+
+
+def test_every_kind_of_price_has_an_example_that_is_right() -> None:
+    """There is one example for each kind, of that kind, and it comes to what the page says, to the digit."""
+    examples = rows("Kinds of price")
+
+    assert [row[0].strip("`") for row in examples] == list(KINDS)
+    for kind, _, price, quantity, amount in examples:
+        definition = json.loads(price.strip("`"))
+        lines = rated({"price": definition, "quantity": quantity, "events": 3, "currencyCode": "EUR"})
+        assert [kind.strip("`")] == list(definition)
+        assert amount == str(owed(lines))
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    """The bounds on the page are those that validate() holds a plan to."""
+    expected = [
+        bounds.DIGITS_MAX,
+        bounds.FRACTION_DIGITS_MAX,
+        bounds.PRICES_MAX,
+        bounds.TIERS_MAX,
+        bounds.NAME_CHARS_MAX,
+    ]
+
+    assert [str(bound) for bound in expected] == [row[1] for row in rows("What a plan may hold")]
+
+
+def test_every_difference_is_on_the_page() -> None:
+    """Each case in which we differ from its source is named in the table of differences, by its topic."""
+    page = {topic for topic, *_ in rows("Where we differ from others")}
+
+    assert {f"{case['topic']} (`{case['id']}`)" for case in cases("differences")} <= page
+
+
+def test_number_of_facts_is_the_one_on_the_page() -> None:
+    """The page says how many facts of others are held here, but for the differences."""
+    facts = sum(len(cases(path.stem)) for path in CASES.glob("*.json") if path.stem != "differences")
+
+    assert [str(facts)] == re.findall(r"of which (\d+) are tables", TEXT)
+
+
+def test_every_file_of_the_core_is_in_its_readme() -> None:
+    """The README's map names each file of rating/ once."""
+    text = (ROOT / "rating" / "README.md").read_text(encoding="utf-8").partition("## Ownership")[0]
+    named = re.findall(r"`(\w+\.py)`", text)
+
+    assert sorted(path.name for path in (ROOT / "rating").glob("*.py") if path.name != "__init__.py") == sorted(named)
+    assert Decimal(len(named)) == len(set(named))
