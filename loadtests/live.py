@@ -112,15 +112,19 @@ def event(rolls: random.Random) -> dict[str, Any]:
     }
 
 
-def late_bodies(count: int, days: int) -> Sequence[bytes]:
-    """So many events of the last days, each at a time of its own, as bodies of ten thousand; classified as `late`."""
+def late_bodies(count: int, days: int, classification: str) -> Sequence[bytes]:
+    """So many events of the last days, each at a time of its own, as bodies of ten thousand."""
     rolls = random.Random(time.time_ns())
     now = datetime.now(UTC)
     span = timedelta(days=days).total_seconds()
 
     def late() -> dict[str, Any]:
         at = now - timedelta(seconds=3_600 + rolls.random() * span)
-        named = {"id": f"{rolls.getrandbits(128):032x}", "occurred_at": at.isoformat(), "classification": "late"}
+        named = {
+            "id": f"{rolls.getrandbits(128):032x}",
+            "occurred_at": at.isoformat(),
+            "classification": classification,
+        }
         return event(rolls) | named
 
     return [_ENCODER.encode([late() for _ in range(10_000)]) for _ in range(count // 10_000)]

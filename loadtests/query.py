@@ -96,7 +96,7 @@ QUESTIONS = (
              f'groupBy: [USER], timeZone: "Asia/Kolkata", {_ONE}', _SERIES % ("user", "HOUR"),
              _week, _SQL % _HOUR + _IN_ACCOUNT % _HOUR),
 )  # fmt: skip
-_LATE = """{ usage(query: { period: { from: "%s", to: "%s" }, filter: { classification: { in: ["late"] } } }) {
+_LATE = """{ usage(query: { period: { from: "%s", to: "%s" }, filter: { classification: { in: ["%s"] } } }) {
     ... on UsageReport { totals { events } }
 } }"""
 
@@ -153,10 +153,11 @@ async def send_late(client: httpx2.AsyncClient, address: str, connection: asyncp
     """Send an hour's late batch; it is in every answer at once, and then worked off."""
     sender = await Client.connect(address)
     now = datetime.now(UTC)
-    document = _LATE % (f"{now - timedelta(days=LATE_DAYS + 1):%FT%TZ}", f"{now:%FT%TZ}")
+    classification = f"late {now:%FT%TZ}"
+    document = _LATE % (f"{now - timedelta(days=LATE_DAYS + 1):%FT%TZ}", f"{now:%FT%TZ}", classification)
     started = time.monotonic()
     sent = 0
-    for body in late_bodies(LATE_EVENTS, LATE_DAYS):
+    for body in late_bodies(LATE_EVENTS, LATE_DAYS, classification):
         status, answer = await sender.post(body)
         sent += msgspec.json.decode(answer)["accepted"]
         if status != 200:

