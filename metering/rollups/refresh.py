@@ -15,6 +15,7 @@ It may be killed anywhere: the next run publishes again and does the same work. 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -49,6 +50,8 @@ class Refreshed(msgspec.Struct, frozen=True):
     worked_off: int
     # There is more to work off at once.
     more: bool
+    # How long it took to work off what is below the horizon.
+    late_seconds: float
 
 
 class Refresher:
@@ -59,17 +62,22 @@ class Refresher:
         self._rollups = rollups_of(database)
         self._tail_grace = _TAIL_GRACE_MIN
 
-    async def run(self, now: datetime | None = None) -> Refreshed | None:
-        """Move both horizons up to `now` and work off some of what is pending. None where another refresher is at work."""
+    async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:
+        """Move both horizons up to `now` and work off some of what is pending. None where another refresher is at work.
+
+        Without `late` what is pending below the horizon is left for another time.
+        """
         async with self._alone() as connection:
             if connection is None:
                 return None
             complete_at, tail_events = await self._advance(connection, now or datetime.now(UTC))
             minutes = await self._work_off_minutes(connection)
             self._adapt(tail_events, minutes)
-            worked_off = await self._work_off(connection)
+            started = time.monotonic()
+            worked_off = await self._work_off(connection) if late else 0
+            late_seconds = time.monotonic() - started
             more = worked_off >= self._rollups.pending_rows_max or minutes >= _PENDING_MINUTES_MAX
-            return Refreshed(complete_at, worked_off + minutes, more=more)
+            return Refreshed(complete_at, worked_off + minutes, more=more, late_seconds=late_seconds)
 
     async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, int]:
         """Move both horizons; say where the first is now, and how many events the tail took up."""

@@ -19,6 +19,7 @@ from metering.store.tables import (
     PARTITIONED_EVENT,
     PARTITIONED_QUARTER_HOUR,
     QUARTER_HOUR_ROLLUPS,
+    QUARTER_HOUR_SECONDS,
     ROLLUPS,
     Rollup,
 )
@@ -27,6 +28,11 @@ _QUARTER_HOUR: Final = timedelta(minutes=15)
 _DAY: Final = timedelta(days=1)
 # A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
 _STATEMENT_SECONDS_MAX: Final = 3_600
+
+# More refreshes than this cost more to begin than to widen to the days that they are in.
+_REFRESHES_MAX: Final = 50
+_QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
+_DAYS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == DAY_SECONDS]
 
 # A quarter of an hour, or a day, of an account.
 AccountBucket = tuple[str, datetime]
@@ -159,10 +165,21 @@ class TimescaleRollups:
     async def roll_up_again(
         self, connection: Connection, quarters: Sequence[AccountBucket], log_ids: Sequence[int]
     ) -> None:
-        """See Rollups. By whole days, joined where they touch: a refresh costs more to begin than to widen."""
+        """See Rollups. What touches is one refresh; quarters that are many and scattered are refreshed by whole days.
+
+        A refresh costs something to begin, and as much as there are events in it, of whichever account.
+        """
         complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-        for period in _joined({floor_day(quarter) for _, quarter in quarters}):
-            await self._refresh(connection, Period(period.start, min(period.end, complete_at)))
+        touched = [at for _, at in quarters]
+        periods = _joined(touched, _QUARTER_HOUR)
+        if len(periods) > _REFRESHES_MAX:
+            periods = [Period(day.start, min(day.end, complete_at)) for day in _joined(map(floor_day, touched), _DAY)]
+        for period in periods:
+            for rollup in _QUARTERS_MADE:
+                await _execute(connection, statements.refresh(rollup), period.start, period.end)
+        for period in _joined((floor_day(at) for at in touched if at < floor_day(complete_at)), _DAY):
+            for rollup in _DAYS_MADE:
+                await _execute(connection, statements.refresh(rollup), period.start, period.end)
         await connection.execute(sql("rollups.delete_pending"), log_ids)
 
     async def _refresh(self, connection: Connection, period: Period) -> None:
@@ -198,11 +215,12 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def _joined(days: Iterable[datetime]) -> list[Period]:
+def _joined(starts: Iterable[datetime], width: timedelta) -> list[Period]:
+    """Buckets as periods, those that touch as one."""
     periods: list[Period] = []
-    for day in sorted(days):
-        if periods and periods[-1].end == day:
-            periods[-1] = Period(periods[-1].start, day + _DAY)
+    for start in sorted(set(starts)):
+        if periods and periods[-1].end == start:
+            periods[-1] = Period(periods[-1].start, start + width)
         else:
-            periods.append(Period(day, day + _DAY))
+            periods.append(Period(start, start + width))
     return periods
