@@ -26,6 +26,12 @@ LOCK_TAIL: Final = "SELECT tail_complete_at FROM rollup_horizon FOR UPDATE"
 # of the time. What does not fit into memory is hashed in parts.
 HASHED: Final = "SET LOCAL enable_sort = off; SET LOCAL work_mem = '128MB'"
 
+# How many buckets are looked up one by one: what a late event costs then does not grow with what there is. PostgreSQL
+# expects few rows for an account and a bucket of a rollup, and there may be thousands: many changes are joined with all
+# rows of their time instead.
+LOOKED_UP: Final = "SET LOCAL enable_nestloop = on; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+JOINED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+
 
 def refresh(rollup: Rollup) -> str:
     """Have TimescaleDB roll up the buckets from $1 to $2."""

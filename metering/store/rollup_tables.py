@@ -14,11 +14,9 @@ from metering.store.partitions import Partitions, attached_starts
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.tables import (
-    DAILY_ROLLUPS,
     DAY_SECONDS,
     PARTITIONED_EVENT,
     PARTITIONED_QUARTER_HOUR,
-    QUARTER_HOUR_ROLLUPS,
     QUARTER_HOUR_SECONDS,
     ROLLUPS,
     Rollup,
@@ -29,6 +27,8 @@ _DAY: Final = timedelta(days=1)
 # A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
 _STATEMENT_SECONDS_MAX: Final = 3_600
 
+# As many changes as are looked up one by one.
+_LOOKED_UP_MAX: Final = 1_000
 # More refreshes than this cost more to begin than to widen to the days that they are in.
 _REFRESHES_MAX: Final = 50
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
@@ -75,7 +75,7 @@ class PostgresRollups:
                 if await connection.fetchval(statements.LOCK_HORIZON) > step.start:
                     return  # somebody else did it: behind a transaction pooler, the refresher's lock fences nothing
                 await connection.execute(statements.HASHED)
-                for rollup, part in _made_by(step):
+                for rollup, part in _made_by(step, floor_day(step.end)):
                     await _execute(connection, statements.roll_up(rollup), part.start, part.end)
                 await move_horizon(connection, step.end)
         async with connection.transaction():
@@ -116,13 +116,12 @@ class PostgresRollups:
             days_end = floor_day(await connection.fetchval(statements.LOCK_HORIZON))
             await connection.execute(statements.HASHED)
             await connection.execute(statements.MAKE_CHANGES)
+            await connection.execute(statements.LOOKED_UP)
             await _execute(connection, statements.FIND_CHANGES, *late)
-            first, end = late[2:]
-            for rollup in QUARTER_HOUR_ROLLUPS:
-                await _execute(connection, statements.merge_changes(rollup), first, end)
-            if floor_day(first) < days_end:
-                for rollup in DAILY_ROLLUPS:
-                    await _execute(connection, statements.merge_changes(rollup), floor_day(first), days_end)
+            if len(quarters) > _LOOKED_UP_MAX:
+                await connection.execute(statements.JOINED)
+            for rollup, part in _made_by(Period(late[2], late[3]), days_end):
+                await _execute(connection, statements.merge_changes(rollup), part.start, part.end)
             shrunk = await connection.fetch(statements.FIND_SHRUNK)
             if shrunk:
                 await _rewrite(connection, [(row["account"], row["bucket"]) for row in shrunk], days_end)
@@ -183,13 +182,14 @@ class TimescaleRollups:
         await connection.execute(sql("rollups.delete_pending"), log_ids)
 
     async def _refresh(self, connection: Connection, period: Period) -> None:
-        for rollup, part in _made_by(period):
+        for rollup, part in _made_by(period, floor_day(period.end)):
             await _execute(connection, statements.refresh(rollup), part.start, part.end)
 
 
-def _made_by(period: Period) -> list[tuple[Rollup, Period]]:
-    """What can be made when the quarters of an hour of this period are over, in order: they, and the days that end in it."""
-    days = Period(floor_day(period.start), floor_day(period.end))
+def _made_by(period: Period, days_end: datetime) -> list[tuple[Rollup, Period]]:
+    """What quarters of an hour of this period are part of, in the order of making: they, and days that are over."""
+    last_day = floor_day(period.end - timedelta.resolution)
+    days = Period(floor_day(period.start), min(last_day + _DAY, days_end))
     parts = [(rollup, days if rollup.width_seconds == DAY_SECONDS else period) for rollup in ROLLUPS]
     return [(rollup, part) for rollup, part in parts if part.start < part.end]
 

@@ -231,13 +231,16 @@ QUARTER_HOUR: Final = Rollup("usage_quarter_hour", QUARTER_HOUR_SECONDS, DIMENSI
 QUARTER_HOUR_OF_EVERYONE: Final = Rollup(
     "usage_quarter_hour_of_everyone", QUARTER_HOUR_SECONDS, _OF_EVERYONE, "usage_quarter_hour"
 )
+QUARTER_HOUR_BY_ACCOUNT: Final = Rollup(
+    "usage_quarter_hour_by_account", QUARTER_HOUR_SECONDS, ("account", "unit"), "usage_quarter_hour"
+)
 DAY: Final = Rollup("usage_day", DAY_SECONDS, DIMENSIONS, "usage_quarter_hour")
 DAY_BY_PRODUCT: Final = Rollup("usage_day_by_product", DAY_SECONDS, _BY_PRODUCT, "usage_day")
 DAY_BY_ACCOUNT: Final = Rollup("usage_day_by_account", DAY_SECONDS, ("account", "unit"), "usage_day_by_product")
 DAY_OF_EVERYONE: Final = Rollup("usage_day_of_everyone", DAY_SECONDS, _OF_EVERYONE, "usage_day_by_product")
 
 # Of each width from the narrowest on: the first one that has the dimensions of a question answers it.
-QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR)
+QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR_BY_ACCOUNT, QUARTER_HOUR)
 DAILY_ROLLUPS: Final = (
     DAY_OF_EVERYONE,
     DAY_BY_ACCOUNT,
@@ -248,7 +251,7 @@ DAILY_ROLLUPS: Final = (
     DAY,
 )
 # In the order in which they are made: each after its source.
-ROLLUPS: Final = (QUARTER_HOUR, QUARTER_HOUR_OF_EVERYONE, DAY, DAY_BY_PRODUCT, *DAILY_ROLLUPS[3:6], *DAILY_ROLLUPS[:2])
+ROLLUPS: Final = (*reversed(QUARTER_HOUR_ROLLUPS), DAY, DAY_BY_PRODUCT, *DAILY_ROLLUPS[3:6], *DAILY_ROLLUPS[:2])
 
 # The tail's, plain tables on every engine. By product they are added to with every step, also to the minute that is not over
 # yet; the others hold whole minutes.

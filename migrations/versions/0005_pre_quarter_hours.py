@@ -24,6 +24,7 @@ EVERYONE = ("product", "feature", "classification", "unit")
 ROLLUPS = {
     "usage_quarter_hour": ("15 minutes", "event", ALL),
     "usage_quarter_hour_of_everyone": ("15 minutes", "usage_quarter_hour", EVERYONE),
+    "usage_quarter_hour_by_account": ("15 minutes", "usage_quarter_hour", ("account", "unit")),
     "usage_day": ("1 day", "usage_quarter_hour", ALL),
     "usage_day_by_product": ("1 day", "usage_day", BY_PRODUCT),
     "usage_day_by_subscription": ("1 day", "usage_day", ("account", "subscription", "product", "unit")),
