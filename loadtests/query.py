@@ -191,9 +191,13 @@ async def fill(url: str, events: int) -> None:
         await filled.close()
 
 
-async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[list[list[str]], list[list[str]]]:
-    """Wait until all is rolled up, let events come in, and ask: the table of questions, and the one of what it costs."""
+async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[int, list[list[str]], list[list[str]]]:
+    """Wait until all is rolled up, let events come in, and ask.
+
+    How many events there were before, the table of questions, and the one of what it costs.
+    """
     connection = await asyncpg.connect(url)
+    before: int = await connection.fetchval("SELECT count(*) FROM event", timeout=600)
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     facts = [
         [
@@ -211,7 +215,7 @@ async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[l
             live.check()
         facts += await disk(connection)
     await connection.close()
-    return rows, facts
+    return before, rows, facts
 
 
 def main() -> None:
@@ -227,8 +231,8 @@ def main() -> None:
         with scratch(engine) as directory, database(engine, directory) as (url, _):
             uvloop.run(fill(url, asked.events))
             with service(url, workers="2") as (address, _):
-                rows, facts = uvloop.run(measured(url, address, asked))
-        title = f"{asked.events:,} events of {DAYS} days on {engine}, while {asked.ingest_rate:,} events/s come in"
+                before, rows, facts = uvloop.run(measured(url, address, asked))
+        title = f"{before:,} events of {DAYS} days on {engine}, while {asked.ingest_rate:,} events/s come in"
         print_table(f"Questions over {title}", ["question", "asked", "p50 ms", "p99 ms", "raw SQL p50 ms"], rows)
         print_table(f"What it costs: {title}", ["", ""], facts)
 
