@@ -40,22 +40,24 @@ async def preload(database: Database, count: int, accounts: int, now: datetime) 
     for partitioned in (PARTITIONED_EVENT, PARTITIONED_IDENTITY):
         await partitions.ensure(partitioned, [now.date()])
     async with database.connection() as first, database.connection() as second:
-        await _run(first, _SOURCE.format(accounts=accounts, count=count), midnight, now)
+        await run(first, _SOURCE.format(accounts=accounts, count=count), midnight, now)
         await asyncio.gather(
-            _fill(first, "event", "account, occurred_at, key", _EVENTS),
-            _fill(second, "event_identity", "key, day, account", _IDENTITIES),
+            fill(first, "event", "account, occurred_at, key", _EVENTS),
+            fill(second, "event_identity", "key, day, account", _IDENTITIES),
         )
-        await _run(first, "DROP TABLE preload")
-        await _run(first, "CHECKPOINT")
+        await run(first, "DROP TABLE preload")
+        await run(first, "CHECKPOINT")
 
 
-async def _fill(connection: Connection, table: str, key: str, statement: str) -> None:
-    await _run(connection, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
-    await _run(connection, statement)
-    await _run(connection, "SET maintenance_work_mem = '1GB'")
-    await _run(connection, f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY ({key})")
-    await _run(connection, f"VACUUM (ANALYZE) {table}")
+async def fill(connection: Connection, table: str, key: str, statement: str, *arguments: object) -> None:
+    """Fill a table by an INSERT ... SELECT, with its primary key away meanwhile."""
+    await run(connection, f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
+    await run(connection, statement, *arguments)
+    await run(connection, "SET maintenance_work_mem = '1GB'")
+    await run(connection, f"ALTER TABLE {table} ADD CONSTRAINT {table}_pkey PRIMARY KEY ({key})")
+    await run(connection, f"VACUUM (ANALYZE) {table}")
 
 
-async def _run(connection: Connection, statement: str, *arguments: object) -> None:
+async def run(connection: Connection, statement: str, *arguments: object) -> None:
+    """Run a statement that may take long."""
     await connection.execute(statement, *arguments, timeout=3_600)

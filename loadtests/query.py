@@ -1,110 +1,240 @@
-"""Latency of typical usage questions over GraphQL, rolled up and with late events pending: `make bench`.
+"""Latency of typical usage questions over GraphQL while events come in, beside raw SQL over the events: `make bench`.
 
-Profile: see profile.py, 300,000 events over 30 days. Budget: a minute.
+Profile: see dataset.py and live.py. The default is small, a few minutes for each engine; README.md has the command of the
+real thing, which takes hours. Everything runs on one machine: client, service, PostgreSQL.
 """
 
+import argparse
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from profile import bodies
-from tempfile import TemporaryDirectory
 
+import asyncpg
 import httpx2
-from bench import ENGINES, KEY, database, percentile, print_table, service
+import msgspec
+import uvloop
+from bench import ENGINES, KEY, database, percentile, print_table, scratch, service
+from client import Client
+from database_time import DatabaseTime, disk
+from dataset import record
+from live import Live, account_of, late_bodies
 
-EVENTS = 300_000
-DAYS = 30
-ASKED_MAX = 200
-SECONDS_MAX = 10.0
-SETTLE_SECONDS_MAX = 120
+from metering.config import Settings
+from metering.limits import LIMITS
+from metering.store.pool import Database
 
-_SERIES = "groups { nodes { key { product } series(bucket: %s) { columns { from quantity } } } }"
-_ACCOUNT = 'filter: { account: { in: ["%s"] } }'
-QUESTIONS = {
-    "one account, 30 days by day and product": ("groupBy: [PRODUCT], " + _ACCOUNT, _SERIES % "DAY"),
-    "one account, top 20 users": (
-        "groupBy: [USER], " + _ACCOUNT,
-        "groups(first: 20) { nodes { key { user } totals { quantity } } }",
-    ),
-    "one account, by hour in Asia/Kolkata": ('timeZone: "Asia/Kolkata", ' + _ACCOUNT, _SERIES % "HOUR"),
-    "everyone, by day and product": ("groupBy: [PRODUCT]", _SERIES % "DAY"),
-    "top 50 accounts": ("groupBy: [ACCOUNT]", "groups(first: 50) { nodes { key { account } totals { quantity } } }"),
-}
+DAYS = 90
+# A question that takes long is asked less often.
+ASKED_SECONDS_MAX = 120.0
+RAW_ASKED = 3
+LATE_EVENTS = 100_000
+LATE_DAYS = 60
+SETTLE_SECONDS_MAX = 7_200
+LATE_SECONDS_MAX = 1_800
+BIGGEST = "account-0000"
 
-
-def document(narrowed: str, selection: str, now: datetime) -> str:
-    """A usage query over the last 30 days, up to this second."""
-    period = f'period: {{ from: "{now - timedelta(days=DAYS):%FT%TZ}", to: "{now:%FT%TZ}" }}'
-    return f"{{ usage(query: {{ {period}, {narrowed} }}) {{ __typename ... on UsageReport {{ {selection} }} }} }}"
+Asked = tuple[datetime, datetime, str]
 
 
-async def load(client: httpx2.AsyncClient, seed: int, count: int) -> None:
-    """Send so many events of the last 30 days."""
-    for body in bodies(seed, datetime.now(UTC), timedelta(days=DAYS), 1_000, count // 1_000):
-        (await client.post("/v1/events", content=body)).raise_for_status()
+class Question(msgspec.Struct, frozen=True):
+    """What is asked, with what is chosen by chance; and the same as SQL over events: $1 from, $2 to, $3 the account."""
+
+    name: str
+    narrowed: str
+    selection: str
+    choose: Callable[[random.Random, datetime], Asked]
+    raw: str
+
+    def document(self, asked: Asked) -> str:
+        """The GraphQL document."""
+        start, end, account = asked
+        period = f'period: {{ from: "{start:%FT%TZ}", to: "{end:%FT%TZ}" }}'
+        query = f"{{ {period}, {self.narrowed.replace('%account', account)} }}"
+        return f"{{ usage(query: {query}) {{ __typename ... on UsageReport {{ {self.selection} }} }} }}"
 
 
-async def settled(client: httpx2.AsyncClient) -> None:
-    """Wait until nothing is pending."""
-    deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    while time.monotonic() < deadline:
-        if ", 0 pending" in (await client.get("/readyz")).text:
-            return
-        await asyncio.sleep(0.2)
-    raise SystemExit(f"the pending log was not empty within {SETTLE_SECONDS_MAX} s")
+def _until_now(days: int) -> Callable[[random.Random, datetime], Asked]:
+    return lambda rolls, now: (now - timedelta(days=days), now, f"account-{account_of(rolls):04d}")
 
 
-async def ask(client: httpx2.AsyncClient, name: str, rolls: random.Random) -> float:
-    """Ask once, of an account by chance where one is asked for, and return the seconds it took."""
-    narrowed, selection = QUESTIONS[name]
-    account = f"account-{int(2_000 ** rolls.random()) - 1:04d}"
-    query = document(narrowed % account if "%s" in narrowed else narrowed, selection, datetime.now(UTC))
-    started = time.perf_counter()
-    answer = (await client.post("/graphql", json={"query": query})).json()
-    seconds = time.perf_counter() - started
-    if answer.get("data", {}).get("usage", {}).get("__typename") != "UsageReport":
-        raise SystemExit(f"{name}: {answer}")
-    return seconds
+def _month(rolls: random.Random, now: datetime) -> Asked:
+    """This calendar month, up to now, or one of the two before."""
+    end = now
+    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(rolls.randrange(3)):
+        end, start = start, (start - timedelta(days=1)).replace(day=1)
+    return start, end, BIGGEST
 
 
-async def measure(client: httpx2.AsyncClient, label: str) -> list[list[str]]:
-    """A row for each question."""
-    rows = []
-    for name in QUESTIONS:
-        rolls = random.Random(name)
-        await ask(client, name, rolls)
-        took: list[float] = []
-        until = time.monotonic() + SECONDS_MAX
-        while len(took) < ASKED_MAX and time.monotonic() < until:
-            took.append(await ask(client, name, rolls))
-        rows.append(
-            [name, label, str(len(took)), *(f"{percentile(took, share) * 1_000:,.1f}" for share in (0.5, 0.99))]
-        )
-    return rows
+def _week(rolls: random.Random, now: datetime) -> Asked:
+    """A week that ends now, or (every other time) at any second before."""
+    end = now - timedelta(seconds=rolls.choice([0, rolls.randrange((DAYS - 7) * 86_400)]))
+    return end - timedelta(days=7), end, BIGGEST
 
 
-async def measured(address: str) -> list[list[str]]:
-    """Load, wait until all is rolled up, and ask."""
+_SERIES = "groups { nodes { key { %s } series(bucket: %s) { columns { from quantity } } } }"
+_TOP = "groups(first: %d) { nodes { key { %s } totals { quantity events } } }"
+_ONE = 'filter: { account: { in: ["%account"] } }'
+_SQL = "SELECT %s, unit, sum(quantity), count(*) FROM event WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided"
+_IN_ACCOUNT = " AND account = $3 GROUP BY %s, unit"
+_DAY = "date_trunc('day', occurred_at, 'UTC'), product"
+_HOUR = "date_trunc('hour', occurred_at, 'Asia/Kolkata'), \"user\""
+QUESTIONS = (
+    Question("one account, 30 days by day and product", f"groupBy: [PRODUCT], {_ONE}", _SERIES % ("product", "DAY"),
+             _until_now(30), _SQL % _DAY + _IN_ACCOUNT % _DAY),
+    Question("one account, 30 days, top 20 users", f"groupBy: [USER], {_ONE}", _TOP % (20, "user"),
+             _until_now(30), _SQL % '"user"' + _IN_ACCOUNT % '"user"' + " ORDER BY 4 DESC LIMIT 20"),
+    Question("one account, 30 days, top 20 devices", f"groupBy: [DEVICE], {_ONE}", _TOP % (20, "device"),
+             _until_now(30), _SQL % "device" + _IN_ACCOUNT % "device" + " ORDER BY 4 DESC LIMIT 20"),
+    Question("everyone, 90 days by day and product", "groupBy: [PRODUCT]", _SERIES % ("product", "DAY"),
+             _until_now(90), _SQL % _DAY + f" AND $3 <> '' GROUP BY {_DAY}, unit"),
+    Question("top 50 accounts of a month", "groupBy: [ACCOUNT]", _TOP % (50, "account"),
+             _month, _SQL % "account" + " AND $3 <> '' GROUP BY account, unit ORDER BY 4 DESC LIMIT 50"),
+    Question("the biggest account, a week by hour and user in Asia/Kolkata",
+             f'groupBy: [USER], timeZone: "Asia/Kolkata", {_ONE}', _SERIES % ("user", "HOUR"),
+             _week, _SQL % _HOUR + _IN_ACCOUNT % _HOUR),
+)  # fmt: skip
+_LATE = """{ usage(query: { period: { from: "%s", to: "%s" }, filter: { classification: { in: ["%s"] } } }) {
+    ... on UsageReport { totals { events } }
+} }"""
+
+_UNSETTLED = """
+SELECT count(*) FROM rollup_horizon
+WHERE complete_at < now() - interval '20 minutes' OR EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
+"""
+_LATE_PENDING = "SELECT count(*) FROM pending_bucket WHERE bucket < now() - interval '45 minutes'"
+
+
+async def gone(connection: asyncpg.Connection, statement: str, seconds_max: float) -> float:
+    """Wait until there is nothing left of what a statement counts, and return the seconds it took."""
+    started = time.monotonic()
+    async with asyncio.timeout(seconds_max):
+        # Another process brings it about, so there is nothing to await but time.
+        while await connection.fetchval(statement):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    return time.monotonic() - started
+
+
+async def ask(client: httpx2.AsyncClient, document: str) -> dict[str, object]:
+    """Ask once."""
+    answer = (await client.post("/graphql", json={"query": document})).json()
+    if "errors" in answer or not answer["data"]["usage"]:
+        raise SystemExit(f"{document}: {answer}")
+    usage: dict[str, object] = answer["data"]["usage"]
+    return usage
+
+
+async def measure(
+    client: httpx2.AsyncClient, connection: asyncpg.Connection, question: Question, count: int
+) -> list[str]:
+    """A row for a question: over GraphQL, and as raw SQL."""
+    rolls = random.Random(question.name)
+    await ask(client, question.document(question.choose(rolls, datetime.now(UTC))))
+    took: list[float] = []
+    deadline = time.monotonic() + ASKED_SECONDS_MAX
+    while len(took) < count and time.monotonic() < deadline:
+        document = question.document(question.choose(rolls, datetime.now(UTC)))
+        started = time.perf_counter()
+        await ask(client, document)
+        took.append(time.perf_counter() - started)
+    raw: list[float] = []
+    for _ in range(RAW_ASKED):
+        asked = question.choose(rolls, datetime.now(UTC))
+        started = time.perf_counter()
+        await connection.fetch(question.raw, *asked, timeout=600)
+        raw.append(time.perf_counter() - started)
+    shown = [percentile(took, 0.5), percentile(took, 0.99), percentile(raw, 0.5)]
+    return [question.name, str(len(took)), *(f"{seconds * 1_000:,.1f}" for seconds in shown)]
+
+
+async def send_late(client: httpx2.AsyncClient, address: str, connection: asyncpg.Connection) -> list[list[str]]:
+    """Send an hour's late batch; it is in every answer at once, and then worked off."""
+    sender = await Client.connect(address)
+    now = datetime.now(UTC)
+    classification = f"late {now:%FT%TZ}"
+    document = _LATE % (f"{now - timedelta(days=LATE_DAYS + 1):%FT%TZ}", f"{now:%FT%TZ}", classification)
+    started = time.monotonic()
+    sent = 0
+    for body in late_bodies(LATE_EVENTS, LATE_DAYS, classification):
+        status, answer = await sender.post(body)
+        sent += msgspec.json.decode(answer)["accepted"]
+        if status != 200:
+            raise SystemExit(f"{status}: {answer.decode()}")
+    sending = time.monotonic() - started
+    sender.close()
+    started = time.monotonic()
+    totals = (await ask(client, document))["totals"]
+    answering = time.monotonic() - started
+    counted = sum(int(total["events"]) for total in totals)  # type: ignore[attr-defined]
+    if counted != sent:
+        raise SystemExit(f"{counted} of {sent} late events are in the answer")
+    await gone(connection, _LATE_PENDING, LATE_SECONDS_MAX)
+    emptied = time.monotonic() - started
+    return [
+        [f"{sent:,} late events of {LATE_DAYS} days: seconds to send", f"{sending:.1f}"],
+        ["seconds until an answer over everyone counts them all", f"{answering:.1f}"],
+        ["seconds until none of them is pending", f"{emptied:.1f}"],
+    ]
+
+
+async def fill(url: str, events: int) -> None:
+    """Record the data set, unless it was recorded before."""
+    filled = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        async with filled.connection() as connection:
+            if not await connection.fetchval("SELECT EXISTS (SELECT FROM event)"):
+                now = datetime.now(UTC)
+                await record(filled, events, now - timedelta(days=DAYS), now)
+    finally:
+        await filled.close()
+
+
+async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[int, list[list[str]], list[list[str]]]:
+    """Wait until all is rolled up, let events come in, and ask.
+
+    How many events there were before, the table of questions, and the one of what it costs.
+    """
+    connection = await asyncpg.connect(url)
+    before: int = await connection.fetchval("SELECT count(*) FROM event", timeout=600)
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as client:
-        await load(client, 1, EVENTS)
-        await settled(client)
-        return await measure(client, "rolled up")
+    facts = [
+        [
+            "seconds until the data set was rolled up",
+            f"{await gone(connection, _UNSETTLED, SETTLE_SECONDS_MAX):.0f}",
+        ]
+    ]
+    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=600) as client:
+        async with Live(address, asked.ingest_rate) as live, DatabaseTime(url) as times:
+            await asyncio.sleep(asked.warm_minutes * 60)
+            rows = [await measure(client, connection, question, asked.count) for question in QUESTIONS]
+            live.check()
+            facts += [["events/s that came in meanwhile", f"{live.accepted / live.seconds:,.0f}"], *times.rows()]
+            facts += await send_late(client, address, connection)
+            live.check()
+        facts += await disk(connection)
+    await connection.close()
+    return before, rows, facts
 
 
 def main() -> None:
     """Measure and print."""
-    columns = ["question", "state", "asked", "p50 ms", "p99 ms"]
-    for engine in ENGINES:
-        with (
-            TemporaryDirectory(prefix="metering-bench-") as directory,
-            database(engine, Path(directory)) as (url, _),
-            service(url) as (address, _),
-        ):
-            rows = asyncio.run(measured(address))
-        print_table(f"Questions over {EVENTS:,} events of {DAYS} days on {engine}", columns, rows)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000, help="events of the last 90 days recorded before")
+    parser.add_argument("--ingest-rate", type=int, default=1_000, help="events/s that come in meanwhile")
+    parser.add_argument("--warm-minutes", type=float, default=1, help="for how long, before anything is asked")
+    parser.add_argument("--count", type=int, default=200, help="how often each question is asked")
+    parser.add_argument("--engine", choices=ENGINES, help="only this one")
+    asked = parser.parse_args()
+    for engine in [asked.engine] if asked.engine else ENGINES:
+        with scratch(engine) as directory, database(engine, directory) as (url, _):
+            uvloop.run(fill(url, asked.events))
+            with service(url, workers="2") as (address, _):
+                before, rows, facts = uvloop.run(measured(url, address, asked))
+        title = f"{before:,} events of {DAYS} days on {engine}, while {asked.ingest_rate:,} events/s come in"
+        print_table(f"Questions over {title}", ["question", "asked", "p50 ms", "p99 ms", "raw SQL p50 ms"], rows)
+        print_table(f"What it costs: {title}", ["", ""], facts)
 
 
 main()

@@ -1,7 +1,7 @@
 """Corrections: put other values in an event's place, or take it out of every figure; what it said before stays on record.
 
 A correction changes the event's row, so that every figure from then on is as if the event had been right: a delta row
-would leave counts, extremes and distinct values wrong. It follows the writers' protocol (docs/adr/0004): the hour becomes
+would leave counts, extremes and distinct values wrong. It follows the writers' protocol (docs/adr/0004): its bucket becomes
 pending in the same transaction. Two corrections of one event take turns; each sees what the other left.
 """
 
@@ -19,7 +19,7 @@ from metering.ingest.admit import quantity_fault, text_fault
 from metering.keys import ApiKey
 from metering.limits import Limits
 from metering.recorded import RecordedEvent
-from metering.store.event_log import hour_of, log_pending_hour, work_as_writer
+from metering.store.event_log import log_pending, work_as_writer
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -76,7 +76,7 @@ async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey,
         if row["voided"]:
             raise ConflictError("The event is void already; send a new one in its place.")
         corrected = await _change(connection, row, order, by=f"{key.name} ({key.prefix})")
-        await log_pending_hour(connection, order.account, hour_of(occurred_at))
+        await log_pending(connection, [(order.account, occurred_at)])
     return corrected
 
 

@@ -18,6 +18,10 @@ from metering.telemetry import logger
 
 # Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
 _REST_FACTOR: Final = 3
+# Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.
+_REST_SECONDS_MAX: Final = 10.0
+# What comes late again and again has its buckets rolled up again each time: that may wait longer.
+_LATE_REST_SECONDS_MAX: Final = 30.0
 
 
 class Worker:
@@ -30,6 +34,7 @@ class Worker:
         self._every_seconds = every_seconds
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._late_after = time.monotonic()
 
     def start(self) -> None:
         """Start the loop."""
@@ -49,20 +54,23 @@ class Worker:
             more = await self._run()
             await self._forget()
             if not more:
-                rest_seconds = max(self._every_seconds, _REST_FACTOR * (time.monotonic() - started))
+                rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), rest_seconds)
+                    await asyncio.wait_for(self._closing.wait(), max(self._every_seconds, rest_seconds))
 
     async def _run(self) -> bool:
         started_at = datetime.now(UTC)
         try:
-            done = await self._refresher.run()
+            done = await self._refresher.run(late=time.monotonic() >= self._late_after)
         except DatabaseUnavailableError as error:
             logger().warning("refresh_postponed", reason=str(error))
             return False
         except Exception as error:  # noqa: BLE001 - the loop outlives a run; the error is in the log, and reads stay exact
             logger().error("refresh_failed", exc_info=error)
             return False
+        if done is not None and not done.more:
+            rest_seconds = min(_REST_FACTOR * done.late_seconds, _LATE_REST_SECONDS_MAX)
+            self._late_after = max(self._late_after, time.monotonic() + rest_seconds)
         if done is not None and done.worked_off:
             seconds = (datetime.now(UTC) - started_at).total_seconds()
             logger().info(

@@ -1,12 +1,13 @@
-"""Period -> the parts that answer it exactly: rollup rows for whole buckets, raw events for edges and for the tail. Pure.
+"""Period -> the parts that answer it exactly: rollup rows for whole buckets, raw events for edges and the newest. Pure.
 
-    raw      hours                days                    hours   raw
-    |--|-----------------|=========================|--------------|--|........tail, not rolled up yet: raw........
-  14:37  15:00        00:00                     00:00 complete day  22:00 complete_at
+    raw    quarter hours            days            quarter hours     minutes     open     raw
+    |--|-----------------|=========================|--------------|~~~~~~~~~~~~~|~~~~~~|.........
+  14:37  14:45        00:00                     00:00          complete_at           tail_at    now
 
 Parts never overlap and never leave a gap: every instant of the period is in exactly one of them. A rollup row belongs
 to the part that holds its bucket, and its bucket lies wholly inside one segment (one bucket of a series), so that a
-row never has to be split.
+row never has to be split. The minute in which `tail_at` lies is rolled up as far as that: it is open, and its rows may be
+taken by a segment that holds all of this.
 
 What is pending (late events below the horizon) is taken care of by the query itself, in the same snapshot.
 """
@@ -20,45 +21,84 @@ import msgspec
 from metering.periods import Period
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-HOUR: Final = timedelta(hours=1)
+MINUTE: Final = timedelta(minutes=1)
+# Every zone of today is so many of these ahead of UTC or behind it: its days and hours are whole ones of them.
+QUARTER_HOUR: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
 
 
 class Cover(msgspec.Struct, frozen=True):
-    """The periods, ascending and apart, that are answered by daily rollups, by the hourly one, and by raw events."""
+    """The periods, ascending and apart, that are answered by rollups of each width, and by raw events."""
 
     days: tuple[Period, ...]
-    hours: tuple[Period, ...]
+    quarters: tuple[Period, ...]
+    minutes: tuple[Period, ...]
+    open: tuple[Period, ...]
     raw: tuple[Period, ...]
 
 
-def cover(segments: Iterable[Period], complete_at: datetime) -> Cover:
-    """Cover segments (ascending, not overlapping) given that every hour below `complete_at` is rolled up."""
+def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) -> Cover:
+    """Cover segments (ascending, not overlapping).
+
+    Every quarter of an hour below `complete_at` is rolled up, and from there every minute below `tail_at`.
+    """
     days: list[Period] = []
-    hours: list[Period] = []
+    quarters: list[Period] = []
+    minutes: list[Period] = []
+    opened: list[Period] = []
     raw: list[Period] = []
     for segment in segments:
-        inner_hours = _whole(segment, HOUR, complete_at)
         inner_days = _whole(segment, DAY, complete_at)
-        _extend(raw, _outside(segment, inner_hours))
-        if inner_hours is not None:
-            _extend(hours, _outside(inner_hours, inner_days))
+        inner_quarters = _whole(segment, QUARTER_HOUR, complete_at)
+        inner_minutes = _tail(segment, complete_at, tail_at)
+        inner_open = _open(segment, complete_at, tail_at)
+        rest: Sequence[Period] = [segment]
+        for inner in (inner_quarters, inner_minutes, inner_open):
+            rest = [part for outer in rest for part in _outside(outer, inner)]
+        _extend(raw, rest)
+        if inner_open is not None:
+            _extend(opened, [inner_open])
+        if inner_minutes is not None:
+            _extend(minutes, [inner_minutes])
+        if inner_quarters is not None:
+            _extend(quarters, _outside(inner_quarters, inner_days))
         if inner_days is not None:
             _extend(days, [inner_days])
-    return Cover(tuple(days), tuple(hours), tuple(raw))
+    return Cover(tuple(days), tuple(quarters), tuple(minutes), tuple(opened), tuple(raw))
 
 
-def _whole(segment: Period, width: timedelta, complete_at: datetime) -> Period | None:
-    """The whole buckets of this width inside the segment and below the horizon."""
-    start = segment.start + (_EPOCH - segment.start) % width
-    limit = min(segment.end, complete_at)
-    end = limit - (limit - _EPOCH) % width
+def _whole(segment: Period, width: timedelta, limit: datetime) -> Period | None:
+    """The whole buckets of this width inside the segment and below the limit."""
+    start = _ceiling(segment.start, width)
+    end = _floor(min(segment.end, limit), width)
     return Period(start, end) if start < end else None
 
 
+def _tail(segment: Period, complete_at: datetime, tail_at: datetime) -> Period | None:
+    """The whole minutes inside the segment and between the horizons."""
+    start = max(_ceiling(segment.start, MINUTE), complete_at)
+    end = _floor(min(segment.end, tail_at), MINUTE)
+    return Period(start, end) if start < end else None
+
+
+def _open(segment: Period, complete_at: datetime, tail_at: datetime) -> Period | None:
+    """The minute that is rolled up in part, where the segment holds all of this."""
+    start = _floor(tail_at, MINUTE)
+    holds = segment.start <= start and complete_at <= start < tail_at <= segment.end
+    return Period(start, tail_at) if holds else None
+
+
+def _floor(instant: datetime, width: timedelta) -> datetime:
+    return instant - (instant - _EPOCH) % width
+
+
+def _ceiling(instant: datetime, width: timedelta) -> datetime:
+    return instant + (_EPOCH - instant) % width
+
+
 def _outside(outer: Period, inner: Period | None) -> Sequence[Period]:
-    """What is left of `outer` before and after `inner`."""
-    if inner is None:
+    """What is left of `outer` before and after `inner`, which is inside it or does not touch it."""
+    if inner is None or inner.end <= outer.start or outer.end <= inner.start:
         return [outer]
     around = [Period(outer.start, inner.start), Period(inner.end, outer.end)]
     return [part for part in around if part.start < part.end]

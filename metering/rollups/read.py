@@ -12,9 +12,12 @@ from metering.events import Dimension
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter
 from metering.rollups.cover import Cover, cover
+from metering.store.event_log import minute_of
 from metering.store.filters import filter_shape, filter_shapes
 from metering.store.snapshot import Snapshot
+from metering.store.tables import MINUTE_BY_PRODUCT
 from metering.store.usage_query import (
+    APART_MAX,
     Compiled,
     FilterShape,
     PartsShape,
@@ -201,9 +204,12 @@ class _Parts(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     shape: PartsShape
     values: Mapping[str, object]
+    # Where much is pending and no account is asked for, PostgreSQL must not believe that a filter leaves next to nothing.
+    hashed: bool
 
     async def fetch(self, statement: Compiled, values: Mapping[str, object] | None = None) -> list[Any]:
-        return await self.snapshot.fetch(statement.text, statement.arguments({**self.values, **(values or {})}))
+        arguments = statement.arguments({**self.values, **(values or {})})
+        return await self.snapshot.fetch(statement.text, arguments, hashed=self.hashed)
 
 
 async def _parts(
@@ -215,18 +221,27 @@ async def _parts(
     also: frozenset[Dimension] = frozenset(),
 ) -> _Parts:
     horizon = await snapshot.horizon()
-    covered = cover(segments, horizon.complete_at)
     filters = _filters(question, wanted)
     shape = PartsShape(
-        days=min(len(covered.days), 2),
-        hours=min(len(covered.hours), 2),
-        raw=min(len(covered.raw), 2),
-        pending=horizon.has_pending and bool(covered.days or covered.hours),
         dimensions=tuple(sorted({dimension.value for dimension in (*question.group_by, *also)})),
         filters=tuple(shape for shape, _ in filters),
     )
+    # Only the rollup of the tail by product has the minute that is not over yet.
+    tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_PRODUCT.dimensions) else minute_of(horizon.tail_at)
+    covered = cover(segments, horizon.complete_at, tail_at)
+    shape = msgspec.structs.replace(
+        shape,
+        days=min(len(covered.days), APART_MAX + 1),
+        quarters=min(len(covered.quarters), APART_MAX + 1),
+        minutes=min(len(covered.minutes), APART_MAX + 1),
+        open=len(covered.open),
+        raw=min(len(covered.raw), APART_MAX + 1),
+        pending=horizon.has_pending and bool(covered.days or covered.quarters),
+        pending_minutes=horizon.has_pending_minutes and bool(covered.minutes or covered.open),
+    )
     values = {shape.parameter: values for shape, values in filters}
-    return _Parts(snapshot, shape, {**_period_values(covered), **values})
+    hashed = shape.pending and horizon.has_many_pending and "account" not in {each.dimension for each, _ in filters}
+    return _Parts(snapshot, shape, {**_period_values(covered), **values}, hashed)
 
 
 def _filters(question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:
@@ -244,17 +259,20 @@ def _wanted(question: Question, wanted: Sequence[Key]) -> dict[str, object]:
 
 def _period_values(covered: Cover) -> dict[str, object]:
     values: dict[str, object] = {}
-    for name, periods in (("days", covered.days), ("hours", covered.hours), ("raw", covered.raw)):
+    for name, periods in msgspec.structs.asdict(covered).items():
         if periods:
             values |= {f"{name}_from": periods[0].start, f"{name}_to": periods[-1].end}
             values |= {
                 f"{name}_starts": [period.start for period in periods],
                 f"{name}_ends": [period.end for period in periods],
             }
-    rolled_up = (*covered.days, *covered.hours)
-    if rolled_up:
-        values["late_from"] = min(period.start for period in rolled_up)
-        values["late_to"] = max(period.end for period in rolled_up)
+            for index, period in enumerate(periods[:APART_MAX]):
+                values |= {f"{name}_from_{index}": period.start, f"{name}_to_{index}": period.end}
+    late = {"late": (*covered.days, *covered.quarters), "tail": (*covered.minutes, *covered.open)}
+    for name, periods in late.items():
+        if periods:
+            values[f"{name}_from"] = min(period.start for period in periods)
+            values[f"{name}_to"] = max(period.end for period in periods)
     return values
 
 

@@ -8,10 +8,14 @@ Moving forward takes four steps, so that no event falls between a writer and the
 3. roll up what lies between the old horizon and the new one;
 4. set the horizon: from here on readers take rollup rows below it.
 
+There are two: the horizon itself moves by quarters of an hour, and the end of the tail, by minutes and parts of them, moves
+with every run up to seconds ago. Both are published at once. See docs/adr/0009.
+
 It may be killed anywhere: the next run publishes again and does the same work. One refresher works at a time.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,16 +24,23 @@ from typing import Final
 import msgspec
 
 from metering.periods import Period
-from metering.store.event_log import WRITERS_LOCK
+from metering.store.event_log import WRITERS_LOCK, quarter_hour_of
+from metering.store.minutes import roll_up_minutes, roll_up_minutes_again
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import rollups_of
 
-_REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
+REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
 _POLL_SECONDS: Final = 0.01
-_PENDING_ROWS_MAX: Final = 20_000
-# An hour is rolled up this long after it ended: events of its last seconds are mostly in by then, and cost nothing more.
+# A quarter of an hour is rolled up this long after it ended: what comes later costs more.
 _GRACE: Final = timedelta(minutes=2)
+# The tail follows the clock at a distance in which nearly all events are in. How long that is depends on who sends: where
+# more than one in so many comes later, it doubles; where far fewer do, it shrinks again.
+_TAIL_GRACE_MIN: Final = timedelta(seconds=5)
+_ONE_LATE_IN: Final = 100
+_FAR_FEWER: Final = 10
+_SHRINK: Final = 0.98
+_PENDING_MINUTES_MAX: Final = 20_000
 
 
 class Refreshed(msgspec.Struct, frozen=True):
@@ -39,6 +50,8 @@ class Refreshed(msgspec.Struct, frozen=True):
     worked_off: int
     # There is more to work off at once.
     more: bool
+    # How long it took to work off what is below the horizon.
+    late_seconds: float
 
 
 class Refresher:
@@ -47,24 +60,46 @@ class Refresher:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rollups = rollups_of(database)
+        self._tail_grace = _TAIL_GRACE_MIN
 
-    async def run(self, now: datetime | None = None) -> Refreshed | None:
-        """Move the horizon up to `now` and work off some of what is pending. None where another refresher is at work."""
+    async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:
+        """Move both horizons up to `now` and work off some of what is pending. None where another refresher is at work.
+
+        Without `late` what is pending below the horizon is left for another time.
+        """
         async with self._alone() as connection:
             if connection is None:
                 return None
-            complete_at = await self._advance(connection, _floor_hour((now or datetime.now(UTC)) - _GRACE))
-            worked_off = await self._work_off(connection)
-            return Refreshed(complete_at, worked_off, more=worked_off >= _PENDING_ROWS_MAX)
+            complete_at, tail_events = await self._advance(connection, now or datetime.now(UTC))
+            minutes = await self._work_off_minutes(connection)
+            self._adapt(tail_events, minutes)
+            started = time.monotonic()
+            worked_off = await self._work_off(connection) if late else 0
+            late_seconds = time.monotonic() - started
+            more = worked_off >= self._rollups.pending_rows_max or minutes >= _PENDING_MINUTES_MAX
+            return Refreshed(complete_at, worked_off + minutes, more=more, late_seconds=late_seconds)
 
-    async def _advance(self, connection: Connection, until: datetime) -> datetime:
-        complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-        if until <= complete_at:
-            return complete_at
-        await connection.execute(sql("rollups.publish_horizon"), until)
+    async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, int]:
+        """Move both horizons; say where the first is now, and how many events the tail took up."""
+        row = await connection.fetchrow("SELECT complete_at, tail_complete_at FROM rollup_horizon")
+        assert row is not None, "the first migration puts one row there"
+        complete_at, tail_at = row
+        until = max(complete_at, quarter_hour_of(now - _GRACE))
+        tail_until = max(tail_at, until, (now - self._tail_grace).replace(microsecond=0))
+        if (until, tail_until) == (complete_at, tail_at):
+            return complete_at, 0
+        await connection.execute(sql("rollups.publish_horizon"), until, tail_until)
         await self._await_writers(connection)
-        await self._rollups.roll_up(connection, Period(complete_at, until))
-        return until
+        if until > complete_at:
+            await self._rollups.roll_up(connection, Period(complete_at, until))
+        return until, await roll_up_minutes(connection, Period(max(tail_at, until), tail_until))
+
+    def _adapt(self, tail_events: int, late: int) -> None:
+        """Follow the clock at a longer distance where many events came too late for the tail; at a shorter one where few did."""
+        if late * _ONE_LATE_IN > tail_events:
+            self._tail_grace = min(2 * self._tail_grace, _GRACE)
+        elif late * _ONE_LATE_IN * _FAR_FEWER < tail_events:
+            self._tail_grace = max(self._tail_grace * _SHRINK, _TAIL_GRACE_MIN)
 
     async def _await_writers(self, connection: Connection) -> None:
         """Wait until every writer that is at work now has ended; later ones are no concern, and nobody waits for us."""
@@ -78,11 +113,17 @@ class Refresher:
         return [row["virtualtransaction"] for row in rows]
 
     async def _work_off(self, connection: Connection) -> int:
-        rows = await connection.fetch(sql("rollups.read_pending"), _PENDING_ROWS_MAX)
+        rows = await connection.fetch(sql("rollups.read_pending"), self._rollups.pending_rows_max)
         if rows:
-            ids = [row["id"] for row in rows]
-            hours = sorted({(row["account"], row["bucket"]) for row in rows})
-            await self._rollups.roll_up_again(connection, hours, ids)
+            quarters = sorted({(row["account"], row["bucket"]) for row in rows})
+            await self._rollups.roll_up_again(connection, quarters, [row["id"] for row in rows])
+        return len(rows)
+
+    async def _work_off_minutes(self, connection: Connection) -> int:
+        rows = await connection.fetch(sql("rollups.read_pending_minutes"), _PENDING_MINUTES_MAX)
+        if rows:
+            minutes = sorted({(row["account"], row["bucket"]) for row in rows})
+            await roll_up_minutes_again(connection, minutes, [row["id"] for row in rows])
         return len(rows)
 
     @asynccontextmanager
@@ -93,16 +134,12 @@ class Refresher:
         """
         async with self._database.connection() as connection:
             try:
-                if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESHER_LOCK):
+                if await connection.fetchval("SELECT pg_try_advisory_lock($1)", REFRESHER_LOCK):
                     yield connection
-                    await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESHER_LOCK)
+                    await connection.execute("SELECT pg_advisory_unlock($1)", REFRESHER_LOCK)
                 else:
                     yield None
             except BaseException:
                 # Whether the lock is held now is not known, and a session that goes back to the pool would keep it.
                 connection.terminate()
                 raise
-
-
-def _floor_hour(instant: datetime) -> datetime:
-    return instant.replace(minute=0, second=0, microsecond=0)

@@ -30,7 +30,7 @@ COMMUNITY = "timescale"
 # What this database was migrated as: the first migration decided, and everything since follows it.
 MIGRATED_AS = """
 SELECT CASE WHEN EXISTS (
-    SELECT FROM pg_class WHERE oid = to_regclass('usage_hour') AND relkind = 'v'
+    SELECT FROM pg_class WHERE oid = to_regclass('usage_day') AND relkind = 'v'
 ) THEN 'timescaledb' ELSE 'postgres' END
 """
 

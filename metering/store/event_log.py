@@ -67,13 +67,7 @@ class EventLog:
         rows, claims = _rows(events)
         await copy_rows(connection, "event_identity", _IDENTITY_COLUMNS, claims)
         await copy_rows(connection, "event", _EVENT_COLUMNS, rows)
-        published_at = await connection.fetchval(sql("events.read_published"))
-        late = {
-            (event.event.account, hour_of(event.occurred_at)) for event, _ in events if event.occurred_at < published_at
-        }
-        if late:
-            accounts, hours = zip(*sorted(late), strict=True)
-            await connection.execute(sql("events.log_pending"), accounts, hours)
+        await log_pending(connection, [(event.event.account, event.occurred_at) for event, _ in events])
 
     async def find_claims(self, claims: Sequence[Claim]) -> dict[tuple[str, date, bytes], bytes]:
         """The content behind those of these names that are claimed."""
@@ -90,16 +84,32 @@ async def work_as_writer(connection: Connection) -> None:
     await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
 
 
-async def log_pending_hour(connection: Connection, account: str, hour: datetime) -> None:
-    """Have an hour rolled up anew that this transaction, which works as a writer, changed."""
-    published_at = await connection.fetchval(sql("events.read_published"))
-    if hour < published_at:
-        await connection.execute(sql("events.log_pending"), [account], [hour])
+async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> None:
+    """Have the buckets rolled up anew in which this transaction, which works as a writer, changed events.
+
+    Each is told by its account and when it occurred.
+    """
+    published = await connection.fetchrow(sql("events.read_published"))
+    assert published is not None, "the first migration puts one row there"
+    published_at, complete_at, tail_published_at = published
+    late = [each for each in changed if each[1] < published_at or each[1] < tail_published_at]
+    quarters = {(account, quarter_hour_of(at)) for account, at in late if at < published_at}
+    # Also where both horizons have been published: until the one is complete, readers take minutes.
+    minutes = {(account, minute_of(at)) for account, at in late if complete_at <= at < tail_published_at}
+    if quarters:
+        await connection.execute(sql("events.log_pending"), *zip(*sorted(quarters), strict=True))
+    if minutes:
+        await connection.execute(sql("events.log_pending_minutes"), *zip(*sorted(minutes), strict=True))
 
 
-def hour_of(instant: datetime) -> datetime:
-    """The UTC hour that holds this instant."""
-    return instant.replace(minute=0, second=0, microsecond=0)
+def quarter_hour_of(instant: datetime) -> datetime:
+    """The UTC quarter of an hour that holds this instant."""
+    return instant.replace(minute=instant.minute // 15 * 15, second=0, microsecond=0)
+
+
+def minute_of(instant: datetime) -> datetime:
+    """The UTC minute that holds this instant."""
+    return instant.replace(second=0, microsecond=0)
 
 
 def _rows(events: Sequence[tuple[AdmittedEvent, datetime]]) -> tuple[list[str], list[str]]:

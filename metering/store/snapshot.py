@@ -23,10 +23,13 @@ class Horizon(msgspec.Struct, frozen=True):
 
     # Everything that was committed before this instant is in the snapshot.
     as_of: datetime
-    # Every hour below it is rolled up.
+    # Every quarter of an hour below it is rolled up, and from there every minute below `tail_at`.
     complete_at: datetime
-    # Some of these hours got events since.
+    tail_at: datetime
+    # Some of these quarters of an hour, or minutes, got events since.
     has_pending: bool
+    has_many_pending: bool
+    has_pending_minutes: bool
 
 
 class Snapshot:
@@ -46,13 +49,17 @@ class Snapshot:
         await self._stack.aclose()
         self._open = None
 
-    async def fetch(self, statement: str, arguments: Sequence[object] = ()) -> list[Any]:
-        """The rows that a statement answers in this snapshot."""
+    async def fetch(self, statement: str, arguments: Sequence[object] = (), *, hashed: bool = False) -> list[Any]:
+        """The rows that a statement answers in this snapshot; `hashed` when whatever it joins is large."""
         async with self._turn:
             with self._translated():
                 connection, _ = await self._opened()
-                rows: list[Any] = await connection.fetch(statement, *arguments)
-                return rows
+                if not hashed:
+                    return list(await connection.fetch(statement, *arguments))
+                await connection.execute("SET LOCAL enable_nestloop = off")
+                rows = await connection.fetch(statement, *arguments)
+                await connection.execute("SET LOCAL enable_nestloop = on")
+                return list(rows)
 
     async def stream(
         self, statement: str, arguments: Sequence[object], rows_held_max: int
@@ -98,5 +105,5 @@ class Snapshot:
             connection = await self._stack.enter_async_context(self._database.snapshot())
             row = await connection.fetchrow(sql("rollups.read_horizon"))
             assert row is not None, "the first migration puts one row there"
-            self._open = connection, Horizon(row["as_of"], row["complete_at"], row["has_pending"])
+            self._open = connection, Horizon(**row)
         return self._open

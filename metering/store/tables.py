@@ -91,23 +91,35 @@ event_correction: Final = sa.Table(
     sa.PrimaryKeyConstraint("account", "occurred_at", "key", "id"),
 )
 
-# Which hours of which accounts got events after they were rolled up. Append-only; the refresher deletes what it worked off.
-pending_bucket: Final = sa.Table(
-    "pending_bucket",
-    METADATA,
-    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    _text("account", required=True),
-    sa.Column("bucket", INSTANT, nullable=False),
-    sa.Index(None, "account", "bucket"),
-)
 
-# One row. Below `complete_at` every hour is rolled up; a writer logs what it writes below `published_at` as pending.
+def _pending(name: str) -> sa.Table:
+    # Which buckets of which accounts got events after they were rolled up. Append-only; the refresher deletes what it worked
+    # off.
+    return sa.Table(
+        name,
+        METADATA,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        _text("account", required=True),
+        sa.Column("bucket", INSTANT, nullable=False),
+        sa.Index(None, "account", "bucket"),
+    )
+
+
+# Quarters of an hour below the horizon, and minutes of the tail.
+pending_bucket: Final = _pending("pending_bucket")
+pending_minute: Final = _pending("pending_minute")
+
+# One row. Below `complete_at` every quarter of an hour is rolled up, from there to `tail_complete_at` every minute; a writer
+# logs what it writes below `published_at`, or from there to `tail_published_at`, as pending.
 rollup_horizon: Final = sa.Table(
     "rollup_horizon",
     METADATA,
     sa.Column("published_at", INSTANT, nullable=False),
     sa.Column("complete_at", INSTANT, nullable=False),
+    sa.Column("tail_published_at", INSTANT, nullable=False, server_default=sa.text("'1970-01-01 00:00+00'")),
+    sa.Column("tail_complete_at", INSTANT, nullable=False, server_default=sa.text("'1970-01-01 00:00+00'")),
     sa.CheckConstraint("complete_at <= published_at", name="order"),
+    sa.CheckConstraint("tail_complete_at <= tail_published_at", name="tail"),
     sa.Index("rollup_horizon_one_row_idx", sa.text("(true)"), unique=True),
 )
 
@@ -223,21 +235,61 @@ class Rollup(msgspec.Struct, frozen=True):
     name: str
     width_seconds: int
     dimensions: tuple[str, ...]
+    # What it is made from: the events, or a rollup that holds as much and less of it to read.
+    source: str
+
+    @property
+    def has_account(self) -> bool:
+        """Whether it tells accounts apart: what is pending is known by account."""
+        return "account" in self.dimensions
 
 
-HOUR_SECONDS: Final = 3_600
+MINUTE_SECONDS: Final = 60
+QUARTER_HOUR_SECONDS: Final = 900
 DAY_SECONDS: Final = 86_400
 
-USAGE_HOUR: Final = Rollup("usage_hour", HOUR_SECONDS, DIMENSIONS)
-# From the narrowest on: the first one that has the dimensions of a question answers it.
-DAILY_ROLLUPS: Final = (
-    Rollup("usage_day_by_product", DAY_SECONDS, ("account", "product", "feature", "classification", "unit")),
-    Rollup("usage_day_by_subscription", DAY_SECONDS, ("account", "subscription", "product", "unit")),
-    Rollup("usage_day_by_user", DAY_SECONDS, ("account", "user", "product", "unit")),
-    Rollup("usage_day_by_device", DAY_SECONDS, ("account", "device", "product", "unit")),
-    Rollup("usage_day", DAY_SECONDS, DIMENSIONS),
+_OF_EVERYONE: Final = ("product", "feature", "classification", "unit")
+_BY_PRODUCT: Final = ("account", *_OF_EVERYONE)
+
+QUARTER_HOUR: Final = Rollup("usage_quarter_hour", QUARTER_HOUR_SECONDS, DIMENSIONS, "event")
+QUARTER_HOUR_OF_EVERYONE: Final = Rollup(
+    "usage_quarter_hour_of_everyone", QUARTER_HOUR_SECONDS, _OF_EVERYONE, "usage_quarter_hour"
 )
-ROLLUPS: Final = (USAGE_HOUR, *DAILY_ROLLUPS)
+QUARTER_HOUR_BY_ACCOUNT: Final = Rollup(
+    "usage_quarter_hour_by_account", QUARTER_HOUR_SECONDS, ("account", "unit"), "usage_quarter_hour"
+)
+DAY: Final = Rollup("usage_day", DAY_SECONDS, DIMENSIONS, "usage_quarter_hour")
+DAY_BY_PRODUCT: Final = Rollup("usage_day_by_product", DAY_SECONDS, _BY_PRODUCT, "usage_day")
+DAY_BY_ACCOUNT: Final = Rollup("usage_day_by_account", DAY_SECONDS, ("account", "unit"), "usage_day_by_product")
+DAY_OF_EVERYONE: Final = Rollup("usage_day_of_everyone", DAY_SECONDS, _OF_EVERYONE, "usage_day_by_product")
+
+# Of each width from the narrowest on: the first one that has the dimensions of a question answers it.
+QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR_BY_ACCOUNT, QUARTER_HOUR)
+DAILY_ROLLUPS: Final = (
+    DAY_OF_EVERYONE,
+    DAY_BY_ACCOUNT,
+    DAY_BY_PRODUCT,
+    Rollup("usage_day_by_subscription", DAY_SECONDS, ("account", "subscription", "product", "unit"), "usage_day"),
+    Rollup("usage_day_by_user", DAY_SECONDS, ("account", "user", "product", "unit"), "usage_day"),
+    Rollup("usage_day_by_device", DAY_SECONDS, ("account", "device", "product", "unit"), "usage_day"),
+    DAY,
+)
+# In the order in which they are made: each after its source.
+ROLLUPS: Final = (*reversed(QUARTER_HOUR_ROLLUPS), DAY, DAY_BY_PRODUCT, *DAILY_ROLLUPS[3:6], *DAILY_ROLLUPS[:2])
+
+# The tail's, plain tables on every engine. By product they are added to with every step, also to the minute that is not over
+# yet; the others hold whole minutes.
+MINUTE: Final = Rollup("usage_minute", MINUTE_SECONDS, DIMENSIONS, "event")
+MINUTE_BY_PRODUCT: Final = Rollup("usage_minute_by_product", MINUTE_SECONDS, ("account", "product", "unit"), "event")
+MINUTE_BY_ACCOUNT: Final = Rollup(
+    "usage_minute_by_account", MINUTE_SECONDS, ("account", "unit"), "usage_minute_by_product"
+)
+MINUTE_OF_EVERYONE: Final = Rollup(
+    "usage_minute_of_everyone", MINUTE_SECONDS, ("product", "unit"), "usage_minute_by_product"
+)
+WHOLE_MINUTES: Final = (MINUTE, MINUTE_BY_ACCOUNT, MINUTE_OF_EVERYONE)
+# From the narrowest on, as above.
+MINUTE_ROLLUPS: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_ACCOUNT, MINUTE_BY_PRODUCT, MINUTE)
 
 
 def _rollup_table(rollup: Rollup) -> sa.Table:
@@ -254,7 +306,7 @@ def _rollup_table(rollup: Rollup) -> sa.Table:
     )
 
 
-ROLLUP_TABLES: Final = {rollup.name: _rollup_table(rollup) for rollup in ROLLUPS}
+ROLLUP_TABLES: Final = {rollup.name: _rollup_table(rollup) for rollup in (*ROLLUPS, *MINUTE_ROLLUPS)}
 
 
 class Partitioned(msgspec.Struct, frozen=True):
@@ -268,4 +320,4 @@ class Partitioned(msgspec.Struct, frozen=True):
 # A week: narrow enough to drop by, wide enough that a year is not a thousand partitions to plan over.
 PARTITIONED_EVENT: Final = Partitioned("event", "occurred_at", 7)
 PARTITIONED_IDENTITY: Final = Partitioned("event_identity", "day", 7)
-PARTITIONED_USAGE_HOUR: Final = Partitioned("usage_hour", "bucket", 28)
+PARTITIONED_QUARTER_HOUR: Final = Partitioned("usage_quarter_hour", "bucket", 28)

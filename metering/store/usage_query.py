@@ -2,9 +2,14 @@
 
 Every statement stands on the same parts (see metering/rollups/cover.py), joined by UNION ALL:
 
-    days    rows of a daily rollup, but for account-days that are pending
-    hours   rows of the hourly rollup, but for account-hours that are pending; and the hours of pending days
-    raw     events of the edges and the tail; and the events of pending hours
+    days      rows of a daily rollup, but for account-days that are pending
+    quarters  rows of a rollup by quarter hours, but for those of accounts that are pending; and the quarters of pending days
+    minutes   rows of the tail, but for account-minutes that are pending
+    open      rows of the minute that is not over yet, the same
+    raw       events of the edges and of the last seconds; and the events of pending quarters and minutes
+
+A rollup without account cannot leave out an account: where anything of a bucket is pending, the narrowest rollup with
+accounts stands in for the whole bucket.
 
 A statement's text depends only on its shape, so each shape is built and compiled once.
 """
@@ -18,15 +23,30 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
-from metering.store.tables import DAILY_ROLLUPS, INSTANT, ROLLUP_TABLES, TEXT, event, pending_bucket
+from metering.store.tables import (
+    DAILY_ROLLUPS,
+    INSTANT,
+    MINUTE_BY_PRODUCT,
+    MINUTE_ROLLUPS,
+    QUARTER_HOUR_ROLLUPS,
+    ROLLUP_TABLES,
+    TEXT,
+    Rollup,
+    event,
+    pending_bucket,
+    pending_minute,
+)
 
 _DIALECT: Final = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
-_HOUR: Final[sa.ColumnElement[Any]] = sa.literal_column("interval '1 hour'")
+_MINUTE: Final[sa.ColumnElement[Any]] = sa.literal_column("interval '1 minute'")
+_QUARTER_HOUR: Final[sa.ColumnElement[Any]] = sa.literal_column("interval '15 minutes'")
 _DAY: Final[sa.ColumnElement[Any]] = sa.literal_column("interval '1 day'")
 _ZERO: Final[sa.ColumnElement[Any]] = sa.literal_column("0")
 _ONE: Final[sa.ColumnElement[Any]] = sa.literal_column("1")
 _EMPTY: Final[sa.ColumnElement[Any]] = sa.literal_column("''")
 _FIGURES: Final = ("quantity", "events", "minimum", "maximum")
+# So many periods of a part are asked for one by one: PostgreSQL then sees how little each of them is. More are joined.
+APART_MAX: Final = 4
 
 
 class FilterShape(msgspec.Struct, frozen=True):
@@ -39,21 +59,29 @@ class FilterShape(msgspec.Struct, frozen=True):
 
 
 class PartsShape(msgspec.Struct, frozen=True, kw_only=True):
-    """Which parts there are: how many periods each covers (0, 1, or 2 for many), what they show and what they keep."""
+    """Which parts there are: how many periods each covers (more than APART_MAX are many), what they show, what they keep."""
 
-    days: int
-    hours: int
-    raw: int
-    pending: bool
     # What the parts show besides figures.
     dimensions: tuple[str, ...]
     filters: tuple[FilterShape, ...]
+    days: int = 0
+    quarters: int = 0
+    minutes: int = 0
+    # The minute that is rolled up in part: at most one.
+    open: int = 0
+    raw: int = 0
+    pending: bool = False
+    pending_minutes: bool = False
 
     @property
-    def daily_rollup(self) -> str:
-        """The narrowest daily rollup that has every dimension shown or filtered by."""
-        needed = {*self.dimensions, *(chosen.dimension for chosen in self.filters)}
-        return next(rollup.name for rollup in DAILY_ROLLUPS if needed <= set(rollup.dimensions))
+    def needed(self) -> set[str]:
+        """Every dimension that is shown or filtered by."""
+        return {*self.dimensions, *(chosen.dimension for chosen in self.filters)}
+
+    def narrowest(self, rollups: Sequence[Rollup], *, with_account: bool = False) -> Rollup:
+        """The narrowest of these rollups that has every dimension that is needed."""
+        needed = self.needed | {"account"} if with_account else self.needed
+        return next(rollup for rollup in rollups if needed <= set(rollup.dimensions))
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -91,12 +119,16 @@ def totals_statement(parts: PartsShape) -> Compiled:
 def series_statement(parts: PartsShape, keys: tuple[str, ...]) -> Compiled:
     """Figures of the wanted groups by bucket: `position` is the group's among the wanted ones, `bucket` counts from 1."""
     part = _parts(parts)
-    wanted = _wanted(keys)
     bucket = sa.func.width_bucket(part.c.at, _array("bounds", INSTANT)).label("bucket")
-    columns = (wanted.c.position, part.c.unit, bucket)
-    joined = part.join(wanted, _same_key(part, wanted, keys))
-    statement = sa.select(*columns, *_sums(part)).select_from(joined).group_by(*columns)
-    return compiled(statement.order_by(wanted.c.position, part.c.unit, bucket))
+    by = [part.c[name] for name in sorted({*keys, "unit"})]
+    # Added up before they are joined with the wanted groups: PostgreSQL believes that the join leaves next to nothing, and
+    # would sort all rows.
+    added = sa.select(*by, bucket, *_sums(part)).group_by(*by, bucket).cte("added")
+    wanted = _wanted(keys)
+    joined = added.join(wanted, _same_key(added, wanted, keys))
+    columns = [wanted.c.position, added.c.unit, added.c.bucket, added.c.quantity, added.c.events]
+    statement = sa.select(*columns).select_from(joined)
+    return compiled(statement.order_by(wanted.c.position, added.c.unit, added.c.bucket))
 
 
 @lru_cache(maxsize=1_000)
@@ -276,67 +308,94 @@ def _parts(shape: PartsShape) -> sa.CTE:
     selects: list[sa.Select[Any]] = []
     late = _late(shape) if shape.pending else None
     if shape.days:
-        selects.append(_days(shape, late))
-    if shape.hours:
-        selects.append(_hours(shape, late))
+        days = None if late is None else _Pending(late.days, late.days.c.day)
+        selects += _rolled_up(shape, DAILY_ROLLUPS, "days", shape.days, days)
+    if shape.quarters:
+        quarters = None if late is None else _Pending(late.quarters, late.quarters.c.bucket)
+        selects += _rolled_up(shape, QUARTER_HOUR_ROLLUPS, "quarters", shape.quarters, quarters)
+    minutes = _late_minutes(shape) if shape.pending_minutes else None
+    if shape.minutes:
+        selects += _rolled_up(shape, MINUTE_ROLLUPS, "minutes", shape.minutes, minutes)
+    if shape.open:
+        selects += _rolled_up(shape, [MINUTE_BY_PRODUCT], "open", shape.open, minutes)
+    if minutes is not None:
+        selects.append(_raw_of_late(shape, minutes, _MINUTE, ("tail_from", "tail_to")))
     if late is not None and shape.days:
-        selects.append(_hours_of_late_days(shape, late))
-    if shape.raw:
-        selects.append(_raw(shape, _in_periods(event.c.occurred_at, "raw", shape.raw)))
+        selects.append(_quarters_of_late_days(shape, late))
+    selects += [_raw(shape, inside) for inside in _in_periods(event.c.occurred_at, "raw", shape.raw)]
     if late is not None:
-        selects.append(_raw_of_late_hours(shape, late))
+        quarters = _Pending(late.quarters, late.quarters.c.bucket)
+        selects.append(_raw_of_late(shape, quarters, _QUARTER_HOUR, ("late_from", "late_to")))
     if not selects:  # an empty period has no parts; the raw one, without periods, says so
         selects.append(_raw(shape, [sa.false()]))
     return sa.union_all(*selects).cte("part")
 
 
-def _days(shape: PartsShape, late: "_Late | None") -> sa.Select[Any]:
-    rollup = ROLLUP_TABLES[shape.daily_rollup]
-    conditions = _in_periods(rollup.c.bucket, "days", shape.days)
-    if late is not None:
-        # NOT IN, here and in _not_late: PostgreSQL hashes the list, whose size it cannot guess (none of it is NULL). For
-        # NOT EXISTS it may choose a nested loop over tens of thousands of pending hours.
-        pending = sa.select(late.days.c.account, late.days.c.day)
-        conditions.append(sa.tuple_(rollup.c.account, rollup.c.bucket).not_in(pending))
-    return _rows(shape, rollup, rollup.c.bucket, conditions)
+class _Pending(msgspec.Struct, frozen=True):
+    """Buckets of accounts that rollups do not answer."""
+
+    of: sa.CTE
+    bucket: Any
+
+    def has(self, rollup: sa.Table) -> Any:
+        """Whether the row's bucket and account are among them."""
+        # IN, and NOT IN: PostgreSQL hashes the list, whose size it cannot guess (none of it is NULL). For NOT EXISTS it may
+        # choose a nested loop over tens of thousands of them.
+        return sa.tuple_(rollup.c.account, rollup.c.bucket).in_(sa.select(self.of.c.account, self.bucket))
+
+    def touches(self, rollup: sa.Table) -> Any:
+        """Whether the row's bucket is among them, of whichever account."""
+        return rollup.c.bucket.in_(sa.select(self.bucket))
 
 
-def _hours(shape: PartsShape, late: "_Late | None") -> sa.Select[Any]:
-    rollup = ROLLUP_TABLES["usage_hour"]
-    conditions = _in_periods(rollup.c.bucket, "hours", shape.hours)
-    if late is not None:
-        conditions.append(_not_late(rollup, late))
-    return _rows(shape, rollup, rollup.c.bucket, conditions)
+def _rolled_up(
+    shape: PartsShape, rollups: Sequence[Rollup], name: str, count: int, pending: _Pending | None
+) -> list[sa.Select[Any]]:
+    """Rows of the narrowest of these rollups in the periods of this name, but for what is pending."""
+    narrowest = shape.narrowest(rollups)
+    rollup = ROLLUP_TABLES[narrowest.name]
+    periods = _in_periods(rollup.c.bucket, name, count)
+    if pending is None:
+        return [_rows(shape, rollup, inside) for inside in periods]
+    if narrowest.has_account:
+        return [_rows(shape, rollup, [*inside, ~pending.has(rollup)]) for inside in periods]
+    whole = [_rows(shape, rollup, [*inside, ~pending.touches(rollup)]) for inside in periods]
+    with_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
+    touched = [pending.touches(with_account), ~pending.has(with_account)]
+    return whole + [
+        _rows(shape, with_account, [*inside, *touched]) for inside in _in_periods(with_account.c.bucket, name, count)
+    ]
 
 
-def _hours_of_late_days(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
-    rollup = ROLLUP_TABLES["usage_hour"]
+def _quarters_of_late_days(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
+    rollup = ROLLUP_TABLES[shape.narrowest(QUARTER_HOUR_ROLLUPS, with_account=True).name]
     of_day = [
-        *_late_bounds(rollup.c.bucket),
+        *_between(rollup.c.bucket, "late_from", "late_to"),
         late.days.c.account == rollup.c.account,
         late.days.c.day == _binned(_DAY, rollup.c.bucket),
         rollup.c.bucket >= late.days.c.day,
         rollup.c.bucket < late.days.c.day + _DAY,
-        _not_late(rollup, late),
+        ~_Pending(late.quarters, late.quarters.c.bucket).has(rollup),
     ]
-    return _rows(shape, rollup, rollup.c.bucket, of_day)
+    return _rows(shape, rollup, of_day)
 
 
-def _raw_of_late_hours(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
-    of_hour = [
-        *_late_bounds(event.c.occurred_at),
-        late.hours.c.account == event.c.account,
-        late.hours.c.bucket == _binned(_HOUR, event.c.occurred_at),
-        event.c.occurred_at >= late.hours.c.bucket,
-        event.c.occurred_at < late.hours.c.bucket + _HOUR,
+def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[str, str]) -> sa.Select[Any]:
+    """The events of pending buckets. The bounds choose the partitions, and end the minute that is rolled up in part."""
+    of_bucket = [
+        *_between(event.c.occurred_at, *bounds),
+        late.of.c.account == event.c.account,
+        late.bucket == _binned(width, event.c.occurred_at),
+        event.c.occurred_at >= late.bucket,
+        event.c.occurred_at < late.bucket + width,
     ]
-    return _raw(shape, of_hour)
+    return _raw(shape, of_bucket)
 
 
-def _rows(shape: PartsShape, rollup: sa.Table, at: Any, conditions: Sequence[Any]) -> sa.Select[Any]:
+def _rows(shape: PartsShape, rollup: sa.Table, conditions: Sequence[Any]) -> sa.Select[Any]:
     dimensions = [rollup.c[name] for name in _shown(shape)]
     figures = [rollup.c[name] for name in _FIGURES]
-    return sa.select(at.label("at"), *dimensions, *figures).where(*conditions, *_kept(rollup, shape))
+    return sa.select(rollup.c.bucket.label("at"), *dimensions, *figures).where(*conditions, *_kept(rollup, shape))
 
 
 def _raw(shape: PartsShape, conditions: Sequence[Any]) -> sa.Select[Any]:
@@ -357,30 +416,46 @@ def _shown(shape: PartsShape) -> list[str]:
 
 
 class _Late(msgspec.Struct, frozen=True):
-    """Account-hours with late events, below the horizon, inside the periods that rollups answer; and their days."""
+    """Account-quarters with late events, below the horizon, inside the periods that rollups answer; and their days."""
 
-    hours: sa.CTE
+    quarters: sa.CTE
     days: sa.CTE
 
 
 def _late(shape: PartsShape) -> _Late:
     bucket = pending_bucket.c.bucket
-    kept = [keeps(pending_bucket.c.account, chosen) for chosen in shape.filters if chosen.dimension == "account"]
-    in_days, in_hours = _in_some_period(bucket, "days", shape.days), _in_some_period(bucket, "hours", shape.hours)
-    hours = (
+    in_days = _in_some_period(pending_bucket, "days", shape.days)
+    in_quarters = _in_some_period(pending_bucket, "quarters", shape.quarters)
+    quarters = (
         sa.select(pending_bucket.c.account, bucket, in_days.label("of_day"))
-        .where(sa.or_(in_days, in_hours), *kept)
+        .where(sa.or_(in_days, in_quarters), *_kept_accounts(pending_bucket, shape))
         .distinct()
         .cte("late")
     )
-    day = _binned(_DAY, hours.c.bucket).label("day")
-    days = sa.select(hours.c.account, day).where(hours.c.of_day).distinct().cte("late_day")
-    return _Late(hours, days)
+    day = _binned(_DAY, quarters.c.bucket).label("day")
+    days = sa.select(quarters.c.account, day).where(quarters.c.of_day).distinct().cte("late_day")
+    return _Late(quarters, days)
 
 
-def _late_bounds(at: Any) -> list[Any]:
-    """Between the first and the last period that rollups answer: what chooses the partitions."""
-    return [at >= sa.bindparam("late_from", type_=INSTANT), at < sa.bindparam("late_to", type_=INSTANT)]
+def _late_minutes(shape: PartsShape) -> _Pending:
+    """Account-minutes with late events, inside the periods that the tail answers."""
+    in_minutes = _in_some_period(pending_minute, "minutes", shape.minutes)
+    inside = sa.or_(in_minutes, _in_some_period(pending_minute, "open", shape.open))
+    minutes = (
+        sa.select(pending_minute.c.account, pending_minute.c.bucket)
+        .where(inside, *_kept_accounts(pending_minute, shape))
+        .distinct()
+        .cte("late_minute")
+    )
+    return _Pending(minutes, minutes.c.bucket)
+
+
+def _kept_accounts(pending: sa.Table, shape: PartsShape) -> list[Any]:
+    return [keeps(pending.c.account, chosen) for chosen in shape.filters if chosen.dimension == "account"]
+
+
+def _between(at: Any, low: str, high: str) -> list[Any]:
+    return [at >= sa.bindparam(low, type_=INSTANT), at < sa.bindparam(high, type_=INSTANT)]
 
 
 def _binned(width: Any, at: Any) -> Any:
@@ -388,31 +463,28 @@ def _binned(width: Any, at: Any) -> Any:
     return sa.func.date_bin(width, at, sa.literal_column("timestamptz 'epoch'"))
 
 
-def _not_late(rollup: sa.Table, late: _Late) -> Any:
-    pending = sa.select(late.hours.c.account, late.hours.c.bucket)
-    return sa.tuple_(rollup.c.account, rollup.c.bucket).not_in(pending)
-
-
 # ---------------------------------------------------------------- conditions
 
 
-def _in_periods(at: Any, name: str, count: int) -> list[Any]:
-    """`at` lies in one of the periods of this name: one is compared, many are joined (they are apart, so once at most)."""
-    low, high = sa.bindparam(f"{name}_from", type_=INSTANT), sa.bindparam(f"{name}_to", type_=INSTANT)
-    conditions = [at >= low, at < high]
-    if count > 1:
-        starts, ends = _array(f"{name}_starts", INSTANT), _array(f"{name}_ends", INSTANT)
-        period = sa.func.unnest(starts, ends).table_valued("starts", "ends").render_derived(name=f"{name}_period")
-        conditions += [at >= period.c.starts, at < period.c.ends]
-    return conditions
+def _in_periods(at: Any, name: str, count: int) -> list[list[Any]]:
+    """`at` lies in one of the periods of this name: conditions for each, or, where they are many, for a join with them.
+
+    Periods are apart, so at most one of them holds.
+    """
+    if count <= APART_MAX:
+        return [_between(at, f"{name}_from_{index}", f"{name}_to_{index}") for index in range(count)]
+    starts, ends = _array(f"{name}_starts", INSTANT), _array(f"{name}_ends", INSTANT)
+    period = sa.func.unnest(starts, ends).table_valued("starts", "ends").render_derived(name=f"{name}_period")
+    return [[*_between(at, f"{name}_from", f"{name}_to"), at >= period.c.starts, at < period.c.ends]]
 
 
-def _in_some_period(at: Any, name: str, count: int) -> Any:
-    """The same as a condition that stands for itself, as one side of an OR."""
-    if count <= 1:
-        return sa.and_(*_in_periods(at, name, count)) if count else sa.false()
-    low, high, *inside = _in_periods(at, name, count)
-    return sa.and_(low, high, sa.exists(sa.select(1).where(*inside).correlate(pending_bucket)))
+def _in_some_period(pending: sa.Table, name: str, count: int) -> Any:
+    """The same of a pending bucket, as one condition."""
+    periods = _in_periods(pending.c.bucket, name, count)
+    if count <= APART_MAX:
+        return sa.or_(sa.false(), *(sa.and_(*inside) for inside in periods))
+    low, high, *inside = periods[0]
+    return sa.and_(low, high, sa.exists(sa.select(1).where(*inside).correlate(pending)))
 
 
 def _kept(table: sa.Table, shape: PartsShape) -> list[Any]:

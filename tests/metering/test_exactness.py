@@ -113,6 +113,9 @@ VALUES: Final[Mapping[Dimension, tuple[str | None, ...]]] = {
 _MINUTES: Final = 60
 ages = st.one_of(
     st.integers(-50 * _MINUTES, 200 * _MINUTES),
+    # Where the tail is, and where it ends.
+    st.integers(0, 20 * _MINUTES),
+    st.integers(-5, 2 * _MINUTES),
     st.integers(0, 4 * DAY_SECONDS),
     st.builds(
         lambda days, seconds: days * DAY_SECONDS + seconds,
@@ -121,7 +124,7 @@ ages = st.one_of(
     ),
 )
 moments = st.builds(
-    Moment, ages, st.sampled_from([0, 0, 1800, 3600, DAY_SECONDS]), st.sampled_from([0, 0, -1, 1, 123_456])
+    Moment, ages, st.sampled_from([0, 0, 60, 900, 3600, DAY_SECONDS]), st.sampled_from([0, 0, -1, 1, 123_456])
 )
 quantities = st.sampled_from(
     [Decimal(text) for text in ("1", "1", "0.1", "0", "-2.5", "1E-18", "99999999999999999999.999999999999999999")]
@@ -471,27 +474,31 @@ class Exactness(RuleBasedStateMachine):
         else:
             self.run(correct_event(self.database, order, KEY, LIMITS))
 
-    @rule(hours=st.sampled_from([0, 1, 1, 5, 24, 100]), minutes=st.integers(0, 59))
-    def refresh(self, hours: int, minutes: int) -> None:
+    @rule(
+        hours=st.sampled_from([0, 0, 0, 1, 5, 24, 100]),
+        minutes=st.sampled_from([0, 0, 1, 7, 30]),
+        seconds=st.integers(0, 59),
+    )
+    def refresh(self, hours: int, minutes: int, seconds: int) -> None:
         """Time passes, and the refresher runs."""
-        self.clock += timedelta(hours=hours, minutes=minutes)
+        self.clock += timedelta(hours=hours, minutes=minutes, seconds=seconds)
         self.run(refreshed(Refresher(self.database), self.clock))
 
     @rule(
-        hours=st.sampled_from([0, 1, 30]),
+        minutes=st.sampled_from([0, 1, 20, 1_800]),
         statements=st.integers(1, 30),
         how=st.sampled_from(["before", "after", "during"]),
     )
-    def die(self, hours: int, statements: int, how: str) -> None:
+    def die(self, minutes: int, statements: int, how: str) -> None:
         """Time passes, and the refresher dies at any of its statements."""
-        self.clock += timedelta(hours=hours)
+        self.clock += timedelta(minutes=minutes)
         self.run(run_and_die(self.database_url, self.clock, Fuse(statements, how)))
 
-    @rule(drafted=st.lists(drafts, min_size=1, max_size=3), hours=st.sampled_from([1, 2, 30]))
-    def race(self, drafted: Sequence[Draft], hours: int) -> None:
+    @rule(drafted=st.lists(drafts, min_size=1, max_size=3), minutes=st.sampled_from([1, 1, 20, 1_800]))
+    def race(self, drafted: Sequence[Draft], minutes: int) -> None:
         """A writer that has written but not committed, while time passes and the refresher runs."""
         submission = self._drafted(drafted)
-        self.clock += timedelta(hours=hours)
+        self.clock += timedelta(minutes=minutes)
         self.run(self._race(submission))
         self._acknowledged(submission)
 
@@ -532,6 +539,19 @@ class Exactness(RuleBasedStateMachine):
             limits=LIMITS,
         )
         self.run(self._compare(question, Bucket.DAY, GroupOrder("KEY", descending=True), 2, Dimension.USER))
+
+    @invariant()
+    def everyone_is_there(self) -> None:
+        """Usage of everyone by product, which rollups without account answer, is what was acknowledged."""
+        question = ask(
+            period=Period(self.clock - timedelta(days=50), self.clock + timedelta(hours=1)),
+            zone_name="UTC",
+            group_by=[Dimension.PRODUCT],
+            filters={},
+            accounts=None,
+            limits=LIMITS,
+        )
+        self.run(self._compare(question, Bucket.DAY, GroupOrder("EVENTS", descending=True), 1, Dimension.FEATURE))
 
     @rule(data=st.data(), order=orders, first=st.integers(1, 8), dimension=st.sampled_from(Dimension))
     def answer(self, data: st.DataObject, order: GroupOrder, first: int, dimension: Dimension) -> None:
@@ -632,11 +652,11 @@ class Stopping:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def fetchval(self, statement: str, *arguments: object) -> Any:
+    async def fetchrow(self, statement: str, *arguments: object) -> Any:
         """Stop before the one statement."""
         if statement == sql("events.read_published"):
             await self._stop()
-        return await self._connection.fetchval(statement, *arguments)
+        return await self._connection.fetchrow(statement, *arguments)
 
 
 @asynccontextmanager
@@ -714,10 +734,23 @@ async def counted(database: Database) -> int:
 
 
 async def pending(database: Database) -> int:
-    """How many entries the log of pending hours has."""
+    """How many entries the log of pending quarters of an hour has."""
     async with database.connection() as connection:
         count: int = await connection.fetchval("SELECT count(*) FROM pending_bucket")
     return count
+
+
+async def pending_minutes(database: Database) -> int:
+    """How many entries the log of pending minutes has."""
+    async with database.connection() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM pending_minute")
+    return count
+
+
+async def in_the_tail(database: Database) -> int:
+    """How many events the tail counts, the minute that is not over yet and all."""
+    async with database.connection() as connection:
+        return int(await connection.fetchval("SELECT coalesce(sum(events), 0) FROM usage_minute_by_product"))
 
 
 async def horizon(database: Database) -> tuple[datetime, datetime]:
@@ -859,6 +892,83 @@ def test_a_writer_that_began_before_may_read_the_new_horizon(database_url: str) 
         assert done is not None
         assert (1, 0) == (done.worked_off, await pending(database))
         assert 1 == await counted(database)
+
+    play(database_url, scenario)
+
+
+SECONDS_AGO: Final = NOW - timedelta(seconds=30)
+
+
+def test_the_tail_follows_the_clock(database_url: str) -> None:
+    """What is seconds old is in the tail; what comes later is logged by its minute, counted at once, and worked off."""
+
+    async def scenario(database: Database) -> None:
+        refresher = Refresher(database)
+        await record(database, calls(0, SECONDS_AGO, SECONDS_AGO + MICROSECOND, NOW))
+        await refreshed(refresher, NOW)
+        assert 2 == await in_the_tail(database)
+        await record(database, calls(3, SECONDS_AGO, NOW - timedelta(minutes=4), NOW - timedelta(minutes=6), NOW))
+        assert (1, 2, 7) == (await pending(database), await pending_minutes(database), await counted(database))
+        await refreshed(refresher, NOW)
+        assert (0, 0, 7) == (await pending(database), await pending_minutes(database), await counted(database))
+        assert 4 == await in_the_tail(database)
+        await refreshed(refresher, NOW + timedelta(minutes=15))
+        assert (0, 7) == (await in_the_tail(database), await counted(database))
+
+    play(database_url, scenario)
+
+
+def test_an_event_between_two_publishings_is_logged_for_both(database_url: str) -> None:
+    """While a quarter that the tail holds is rolled up, a late event of it is in the tail's answer, and then in the other."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, SECONDS_AGO, LAST_WEEK))
+        await refreshed(Refresher(database), NOW)
+        later = NOW + timedelta(minutes=15)
+        refresher = CountingRefresher(database)
+        async with writing(HeldLog(database), calls(2, later)):
+            running = asyncio.create_task(refresher.run(later))
+            await refresher.waited.wait()
+            await record(database, calls(3, SECONDS_AGO, later))
+            assert not running.done()
+            assert (1, 1) == (await pending(database), await pending_minutes(database))
+            assert 4 == await counted(database)
+        await running
+        assert (0, 0, 5) == (await pending(database), await pending_minutes(database), await counted(database))
+
+    play(database_url, scenario)
+
+
+def test_a_snapshot_from_before_the_horizon_moved_still_has_the_tail(database_url: str) -> None:
+    """Minutes that are forgotten while somebody reads are still in the answer: they are deleted, not dropped."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, SECONDS_AGO, NOW))
+        await refreshed(Refresher(database), NOW)
+        question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+        async with Snapshot(database) as snapshot:
+            await snapshot.horizon()
+            await refreshed(Refresher(database), NOW + timedelta(hours=1))
+            (total,) = await read_totals(snapshot, question)
+        assert (2, 0, 2) == (total.events, await in_the_tail(database), await counted(database))
+
+    play(database_url, scenario)
+
+
+def test_the_tail_keeps_the_distance_at_which_events_come(database_url: str) -> None:
+    """Where events come half a minute late, the tail waits for them: nearly always, nothing of them is pending any more."""
+
+    async def scenario(database: Database) -> None:
+        refresher = Refresher(database)
+        late = []
+        for run in range(40):
+            now = NOW + timedelta(seconds=5 * run)
+            await record(database, calls(10 * run, *(now - timedelta(seconds=3 * each) for each in range(10))))
+            late.append(await pending_minutes(database))
+            await refreshed(refresher, now)
+        assert 400 == await counted(database)
+        assert late[1] > 0
+        assert sum(each > 0 for each in late[-30:]) <= 3
 
     play(database_url, scenario)
 

@@ -3,8 +3,8 @@
 SELECT pg_advisory_xact_lock_shared($1);
 
 -- name: read_published
--- The instant below which what we write has to be logged as pending. In a statement of its own: after the lock.
-SELECT published_at FROM rollup_horizon;
+-- The instants between which what we write has to be logged as pending. In a statement of its own: after the lock.
+SELECT published_at, complete_at, tail_published_at FROM rollup_horizon;
 
 -- name: find_claims
 -- Which of these names are claimed, and with what content. $1 accounts, $2 days, $3 keys, $4 first day, $5 last day.
@@ -15,8 +15,13 @@ JOIN event_identity AS claimed
 WHERE claimed.day BETWEEN $4 AND $5;
 
 -- name: log_pending
--- These hours of these accounts got events after they were rolled up. $1 accounts, $2 hours.
+-- These quarters of an hour of these accounts got events after they were rolled up. $1 accounts, $2 quarters of an hour.
 INSERT INTO pending_bucket (account, bucket)
+SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);
+
+-- name: log_pending_minutes
+-- The same for minutes of the tail. $1 accounts, $2 minutes.
+INSERT INTO pending_minute (account, bucket)
 SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);
 
 -- name: find_event

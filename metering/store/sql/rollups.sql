@@ -1,16 +1,36 @@
 -- name: read_horizon
 -- Where the rollups stand, in the snapshot that the answer is read from, and when that snapshot was taken.
-SELECT now() AS as_of, complete_at,
-       EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending
+SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at,
+       EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending,
+       (SELECT count(*) > 1000 FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first)
+           AS has_many_pending,
+       EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes
 FROM rollup_horizon;
 
 -- name: publish_horizon
--- From now on writers log as pending what they write below $1.
-UPDATE rollup_horizon SET published_at = $1 WHERE published_at < $1;
+-- From now on writers log as pending what they write below $1, and what they write from there to $2, the tail's end.
+UPDATE rollup_horizon
+SET published_at = greatest(published_at, $1), tail_published_at = greatest(tail_published_at, $2)
+WHERE published_at < $1 OR tail_published_at < $2;
 
 -- name: complete_horizon
--- Every hour below $1 is rolled up.
-UPDATE rollup_horizon SET complete_at = $1 WHERE complete_at < $1;
+-- Every quarter of an hour below $1 is rolled up. The tail ends there at the earliest.
+UPDATE rollup_horizon
+SET complete_at = $1, tail_complete_at = greatest(tail_complete_at, $1),
+    tail_published_at = greatest(tail_published_at, $1)
+WHERE complete_at < $1;
+
+-- name: forget_minutes
+-- Minutes below $1 are no longer of the tail. Deleted and not dropped: an older snapshot still reads them.
+WITH figures AS (DELETE FROM usage_minute WHERE bucket < $1),
+     by_product AS (DELETE FROM usage_minute_by_product WHERE bucket < $1),
+     by_account AS (DELETE FROM usage_minute_by_account WHERE bucket < $1),
+     of_everyone AS (DELETE FROM usage_minute_of_everyone WHERE bucket < $1)
+DELETE FROM pending_minute WHERE bucket < $1;
+
+-- name: complete_tail
+-- Every minute below $1 is rolled up; the one that $1 lies in, as far as that.
+UPDATE rollup_horizon SET tail_complete_at = $1 WHERE tail_complete_at < $1;
 
 -- name: writers_at_work
 -- The writers that hold the lock now, as transactions of a session. $1: the lock.
@@ -21,7 +41,7 @@ WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
   AND (classid::bigint << 32 | objid::bigint) = $1;
 
 -- name: read_pending
--- Pending log entries of hours that were rolled up, close together in time. $1: at most so many.
+-- Pending log entries of quarters of an hour that were rolled up, close together in time. $1: at most so many.
 SELECT id, account, bucket FROM pending_bucket
 WHERE bucket < (SELECT complete_at FROM rollup_horizon)
 ORDER BY bucket LIMIT $1;
@@ -30,6 +50,17 @@ ORDER BY bucket LIMIT $1;
 -- Forget log entries that are worked off. $1: their ids.
 DELETE FROM pending_bucket WHERE id = ANY ($1::bigint[]);
 
+-- name: read_pending_minutes
+-- Pending log entries of minutes that were rolled up. $1: at most so many.
+SELECT id, account, bucket FROM pending_minute
+WHERE bucket < (SELECT tail_complete_at FROM rollup_horizon)
+ORDER BY bucket LIMIT $1;
+
+-- name: delete_pending_minutes
+-- Forget log entries of minutes that are worked off. $1: their ids.
+DELETE FROM pending_minute WHERE id = ANY ($1::bigint[]);
+
 -- name: count_pending
 -- How much is waiting to be worked off, and since when the rollups are complete.
-SELECT (SELECT count(*) FROM pending_bucket) AS pending, complete_at, now() AS now FROM rollup_horizon;
+SELECT (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) AS pending, complete_at, now() AS now
+FROM rollup_horizon;

@@ -142,7 +142,9 @@ def test_a_role_without_privileges_migrates_its_own_database(servers: dict[str, 
     own = url.replace("postgres@", f"{name}_owner@")
     try:
         migrate.upgrade(own)
-        kind = fetch(own, "SELECT relkind::text AS kind FROM pg_class WHERE oid = 'usage_hour'::regclass")[0]["kind"]
+        kind = fetch(own, "SELECT relkind::text AS kind FROM pg_class WHERE oid = 'usage_quarter_hour'::regclass")[0][
+            "kind"
+        ]
     finally:
         server.drop(url)
         server.execute(f"DROP ROLE {name}_owner")
