@@ -1,10 +1,10 @@
 """The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,8 +12,10 @@ from metering.events import Dimension
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter
 from metering.rollups.cover import Cover, cover
+from metering.rollups.retained import Retained, refusal
 from metering.store.filters import filter_shape, filter_shapes
 from metering.store.snapshot import Snapshot
+from metering.store.tables import USAGE_HOUR
 from metering.store.usage_query import (
     Compiled,
     FilterShape,
@@ -23,6 +25,9 @@ from metering.store.usage_query import (
     series_statement,
     totals_statement,
 )
+
+# The width of the narrowest rollup.
+GRAIN: Final = timedelta(seconds=USAGE_HOUR.width_seconds)
 
 # The values of a group, in the order of the question's group_by.
 Key = tuple[str | None, ...]
@@ -112,7 +117,7 @@ async def read_series(
     bounds = series_bounds(question, bucket)
     period = question.period
     segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    parts = await _parts(snapshot, question, segments, wanted=wanted)
+    parts = await _parts(snapshot, question, segments, wanted=wanted, bounds=bounds)
     statement = series_statement(parts.shape, tuple(dimension.value for dimension in question.group_by))
     rows = await parts.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
     points: list[list[SeriesPoint]] = [[] for _ in wanted]
@@ -160,9 +165,14 @@ async def _parts(
     *,
     wanted: Sequence[Key] = (),
     also: frozenset[Dimension] = frozenset(),
+    bounds: Sequence[datetime] = (),
 ) -> _Parts:
+    """Raises InvalidInputError where a part is not retained; `bounds` are those of the buckets that the segments are of."""
     horizon = await snapshot.horizon()
     covered = cover(segments, horizon.complete_at)
+    retained = Retained(raw_from=horizon.raw_from, rollups_from=horizon.rollups_from, grain=GRAIN)
+    if not retained.holds(covered.raw, (*covered.days, *covered.hours)):
+        raise refusal(retained, question.period, bounds)
     filters = _filters(question, wanted)
     shape = PartsShape(
         days=min(len(covered.days), 2),

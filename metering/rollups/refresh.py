@@ -12,8 +12,7 @@ It may be killed anywhere: the next run publishes again and does the same work. 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -24,8 +23,10 @@ from metering.store.event_log import WRITERS_LOCK
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import rollups_of
+from metering.store.turns import alone
 
-_REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
+# Held by whoever changes rollups or what they are made of: here, and where old data is dropped.
+REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
 _POLL_SECONDS: Final = 0.01
 _PENDING_ROWS_MAX: Final = 20_000
 # An hour is rolled up this long after it ended: events of its last seconds are mostly in by then, and cost nothing more.
@@ -50,7 +51,7 @@ class Refresher:
 
     async def run(self, now: datetime | None = None) -> Refreshed | None:
         """Move the horizon up to `now` and work off some of what is pending. None where another refresher is at work."""
-        async with self._alone() as connection:
+        async with alone(self._database, REFRESHER_LOCK) as connection:
             if connection is None:
                 return None
             complete_at = await self._advance(connection, _floor_hour((now or datetime.now(UTC)) - _GRACE))
@@ -84,24 +85,6 @@ class Refresher:
             hours = sorted({(row["account"], row["bucket"]) for row in rows})
             await self._rollups.roll_up_again(connection, hours, ids)
         return len(rows)
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Connection | None]:
-        """The connection that holds the refresher's lock, on which all its work is done; None where another one works.
-
-        Lock and work live and die in one session: a refresher that lost its lock cannot commit beside the next one.
-        """
-        async with self._database.connection() as connection:
-            try:
-                if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _REFRESHER_LOCK):
-                    yield connection
-                    await connection.execute("SELECT pg_advisory_unlock($1)", _REFRESHER_LOCK)
-                else:
-                    yield None
-            except BaseException:
-                # Whether the lock is held now is not known, and a session that goes back to the pool would keep it.
-                connection.terminate()
-                raise
 
 
 def _floor_hour(instant: datetime) -> datetime:

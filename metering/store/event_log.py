@@ -9,7 +9,7 @@ import asyncpg
 from metering.events import AdmittedEvent
 from metering.limits import LIMITS, Limits
 from metering.store.copy_text import Row, copy_rows, hexadecimal, written
-from metering.store.partitions import Partitions
+from metering.store.partitions import NotRetainedError, Partitions
 from metering.store.pool import Connection, Database
 from metering.store.quarantine import NO_CHANGES, Changes, change
 from metering.store.queries import sql
@@ -46,7 +46,8 @@ class EventLog:
 
         What changes in the quarantine is committed with them.
 
-        Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way.
+        Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way, and
+        NotRetainedError when one of the events occurred before everything that is taken any more.
         """
         await self._partitions.ensure(PARTITIONED_EVENT, {event.occurred_at.date() for event, _ in events})
         await self._partitions.ensure(PARTITIONED_IDENTITY, {day for event, _ in events for day in event.days})
@@ -72,6 +73,10 @@ class EventLog:
             (event.event.account, hour_of(event.occurred_at)) for event, _ in events if event.occurred_at < published_at
         }
         if late:
+            # Nothing is given up above the published horizon, so only who is late need look.
+            taken_from = await connection.fetchval(sql("events.read_taken_from"))
+            if any(event.occurred_at < taken_from for event, _ in events):
+                raise NotRetainedError(taken_from)
             accounts, hours = zip(*sorted(late), strict=True)
             await connection.execute(sql("events.log_pending"), accounts, hours)
 

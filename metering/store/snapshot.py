@@ -27,6 +27,9 @@ class Horizon(msgspec.Struct, frozen=True):
     complete_at: datetime
     # Some of these hours got events since.
     has_pending: bool
+    # Every event from this instant on is there, and every rollup row from that one on.
+    raw_from: datetime
+    rollups_from: datetime
 
 
 class Snapshot:
@@ -83,5 +86,5 @@ class Snapshot:
             connection = await self._stack.enter_async_context(self._database.snapshot())
             row = await connection.fetchrow(sql("rollups.read_horizon"))
             assert row is not None, "the first migration puts one row there"
-            self._open = connection, Horizon(row["as_of"], row["complete_at"], row["has_pending"])
+            self._open = connection, Horizon(**row)
         return self._open

@@ -1,8 +1,8 @@
 -- name: read_horizon
--- Where the rollups stand, in the snapshot that the answer is read from, and when that snapshot was taken.
-SELECT now() AS as_of, complete_at,
+-- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
+SELECT now() AS as_of, complete_at, raw_from, rollups_from,
        EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending
-FROM rollup_horizon;
+FROM rollup_horizon CROSS JOIN retained_range;
 
 -- name: publish_horizon
 -- From now on writers log as pending what they write below $1.
@@ -21,9 +21,10 @@ WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
   AND (classid::bigint << 32 | objid::bigint) = $1;
 
 -- name: read_pending
--- Pending log entries of hours that were rolled up, close together in time. $1: at most so many.
+-- Pending log entries of hours that were rolled up, close together in time. $1: at most so many. There are none of hours
+-- whose events may be gone (docs/adr/0010), and if there were, rolling them up would erase what the rollup has.
 SELECT id, account, bucket FROM pending_bucket
-WHERE bucket < (SELECT complete_at FROM rollup_horizon)
+WHERE bucket < (SELECT complete_at FROM rollup_horizon) AND bucket >= (SELECT raw_from FROM retained_range)
 ORDER BY bucket LIMIT $1;
 
 -- name: delete_pending
