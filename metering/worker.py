@@ -36,6 +36,7 @@ class Worker:
         self._limits = limits
         self._every_seconds = every_seconds
         self._closing = asyncio.Event()
+        self._refreshed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         # As it was told last.
         self._kept: dict[str, datetime] = {}
@@ -59,6 +60,7 @@ class Worker:
         while not self._closing.is_set():
             started = time.monotonic()
             more = await self._run()
+            self._refreshed.set()
             await self._forget()
             if not more:
                 rest_seconds = max(self._every_seconds, _REST_FACTOR * (time.monotonic() - started))
@@ -96,6 +98,8 @@ class Worker:
                 logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
 
     async def _keep(self) -> None:
+        # Nothing is given up that is not rolled up, so one refresh comes first.
+        await self._refreshed.wait()
         while not self._closing.is_set():
             await self._guarded("make_ahead", self._retention.make_ahead(datetime.now(UTC)))
             await self._guarded("retention", self._drop())

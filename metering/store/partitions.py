@@ -11,7 +11,7 @@ from typing import Final
 from metering.store.engine import Engine
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
-from metering.store.tables import Partitioned
+from metering.store.tables import PARTITIONED_RAW, Partitioned
 
 # A Monday, so that a week's partition is a calendar week.
 _ORIGIN: Final = date(1970, 1, 5)
@@ -41,7 +41,7 @@ class Partitions:
     async def ensure(self, partitioned: Partitioned, days: Iterable[date]) -> None:
         """Make the partitions for these days, in a transaction of its own, where they are not known to be there.
 
-        Raises NotRetainedError for one that is dropped, or about to be.
+        Raises NotRetainedError for one of events that are given up: it is dropped, or about to be.
         """
         if self._database.engine is Engine.TIMESCALEDB:
             return
@@ -51,9 +51,8 @@ class Partitions:
             return
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            taken_from: datetime = await connection.fetchval(sql("events.read_taken_from"))
-            if is_over(partitioned, missing[0], taken_from):
-                raise NotRetainedError(taken_from)
+            if partitioned in PARTITIONED_RAW:
+                await _check_taken(connection, partitioned, missing[0])
             there = await _attached(connection, partitioned.table)
             for start in missing:
                 if _name(partitioned, start) not in there:
@@ -63,6 +62,12 @@ class Partitions:
     def forget(self) -> None:
         """Look anew: a partition that was known is gone."""
         self._known.clear()
+
+
+async def _check_taken(connection: Connection, partitioned: Partitioned, start: date) -> None:
+    taken_from: datetime = await connection.fetchval(sql("events.read_taken_from"))
+    if is_over(partitioned, start, taken_from):
+        raise NotRetainedError(taken_from)
 
 
 def is_over(partitioned: Partitioned, start: date, retained_from: datetime) -> bool:

@@ -17,16 +17,9 @@ from metering.store.engine import Engine
 from metering.store.partitions import Partitions, drop_partitions
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
-from metering.store.tables import (
-    PARTITIONED,
-    PARTITIONED_EVENT,
-    PARTITIONED_IDENTITY,
-    ROLLUPS,
-    Partitioned,
-)
+from metering.store.tables import PARTITIONED, PARTITIONED_RAW, ROLLUPS, Partitioned
 from metering.store.turns import alone
 
-RAW: Final = (PARTITIONED_EVENT, PARTITIONED_IDENTITY)
 _ROLLUP_NAMES: Final = tuple(rollup.name for rollup in ROLLUPS)
 _PARTITIONED_ROLLUPS: Final = tuple(each for each in PARTITIONED if each.table in _ROLLUP_NAMES)
 _PLAIN_ROLLUPS: Final = tuple(set(_ROLLUP_NAMES) - {each.table for each in _PARTITIONED_ROLLUPS})
@@ -81,7 +74,7 @@ class PostgresStored:
 
     async def drop_raw(self, connection: Connection, before: datetime) -> bool:
         """See Stored."""
-        return await self._drop(connection, RAW, before)
+        return await self._drop(connection, PARTITIONED_RAW, before)
 
     async def drop_rollups(self, connection: Connection, before: datetime) -> bool:
         """See Stored."""
@@ -120,7 +113,7 @@ class TimescaleStored:
 
     async def drop_raw(self, connection: Connection, before: datetime) -> bool:
         """See Stored."""
-        for partitioned in RAW:
+        for partitioned in PARTITIONED_RAW:
             until = before - timedelta(days=partitioned.kept_longer_days)
             if not await self._drop(
                 connection, partitioned.table, until.date() if partitioned.column == "day" else until
@@ -153,7 +146,7 @@ class TimescaleStored:
             if connection is None:
                 return 0
             converted = 0
-            for row in await connection.fetch(_CHUNKS_TO_CONVERT, [each.table for each in RAW], before):
+            for row in await connection.fetch(_CHUNKS_TO_CONVERT, [each.table for each in PARTITIONED_RAW], before):
                 converted += await self._convert(connection, row["name"])
             return converted
 
@@ -205,7 +198,7 @@ async def _delete_before(connection: Connection, table: str, before: datetime) -
 
 
 async def _bytes_of(connection: Connection, statement: str) -> Mapping[str, int]:
-    tables = {**{each.table: [each.table] for each in RAW}, "rollups": list(_ROLLUP_NAMES)}
+    tables = {**{each.table: [each.table] for each in PARTITIONED_RAW}, "rollups": list(_ROLLUP_NAMES)}
     return {name: await connection.fetchval(statement, each) for name, each in tables.items()}
 
 

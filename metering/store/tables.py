@@ -268,4 +268,6 @@ class Partitioned(msgspec.Struct, frozen=True):
 PARTITIONED_EVENT: Final = Partitioned("event", "occurred_at", 7)
 PARTITIONED_IDENTITY: Final = Partitioned("event_identity", "day", 7, kept_longer_days=1)
 PARTITIONED_USAGE_HOUR: Final = Partitioned("usage_hour", "bucket", 28)
-PARTITIONED: Final = (PARTITIONED_EVENT, PARTITIONED_IDENTITY, PARTITIONED_USAGE_HOUR)
+# What was recorded, as it was recorded; and that with what is made of it.
+PARTITIONED_RAW: Final = (PARTITIONED_EVENT, PARTITIONED_IDENTITY)
+PARTITIONED: Final = (*PARTITIONED_RAW, PARTITIONED_USAGE_HOUR)
