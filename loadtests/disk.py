@@ -51,21 +51,23 @@ async def sizes(pool: Database, engine: str) -> dict[str, tuple[int, int]]:
     return {name: (row["heap"] or 0, row["indexes"] or 0) for name, row in zip(names, rows, strict=True)}
 
 
-async def late_events(pool: Database, at: datetime) -> list[float]:
-    """Write an event of that day every half second, until cancelled; how long each took, in seconds."""
+async def late_events(pool: Database, at: datetime, over: asyncio.Event) -> list[float]:
+    """Write an event of that day every half second, until it is over; how long each took, in seconds."""
     log, taken = EventLog(pool), []
-    with suppress(asyncio.CancelledError):
-        for number in count():
-            event = UsageEvent(
-                id=blake2b(b"%d" % number).hexdigest()[:32], source="late", occurred_at=at, account="account-0003",
-                product="product-1", unit="call",
-            )  # fmt: skip
-            terms = Admission(limits=LIMITS, now=datetime.now(UTC), restamp_window=timedelta(hours=1))
-            admitted, _ = admit([event], terms)
-            started = time.monotonic()
-            await log.append([(admitted[0][1], datetime.now(UTC))])
-            taken.append(time.monotonic() - started)
-            await asyncio.sleep(0.5)
+    for number in count():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), 0.5)
+        if over.is_set():
+            break
+        event = UsageEvent(
+            id=blake2b(b"%d" % number).hexdigest()[:32], source="late", occurred_at=at, account="account-0003",
+            product="product-1", unit="call",
+        )  # fmt: skip
+        terms = Admission(limits=LIMITS, now=datetime.now(UTC), restamp_window=timedelta(hours=1))
+        admitted, _ = admit([event], terms)
+        started = time.monotonic()
+        await log.append([(admitted[0][1], datetime.now(UTC))])
+        taken.append(time.monotonic() - started)
     return taken
 
 
@@ -80,11 +82,12 @@ async def measured(url: str, engine: str, events: int) -> tuple[Mapping[str, Map
         found = {"rows": await sizes(pool, engine)}
         notes: list[str] = []
         retention = Retention(pool, ages_of(Settings()))
-        late = asyncio.create_task(late_events(pool, day - timedelta(hours=5)))
+        over = asyncio.Event()
+        late = asyncio.create_task(late_events(pool, day - timedelta(hours=5), over))
         started = time.monotonic()
         chunks = await retention.convert(now)
         beside = time.monotonic() - started
-        late.cancel()
+        over.set()
         slowest = max(await late, default=0.0)
         started = time.monotonic()
         more = await retention.convert(now)

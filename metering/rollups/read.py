@@ -1,6 +1,6 @@
 """The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -14,7 +14,7 @@ from metering.questions import GroupOrder, Question, ValueFilter
 from metering.rollups.cover import Cover, cover
 from metering.rollups.retained import Retained, refusal
 from metering.store.filters import filter_shape, filter_shapes
-from metering.store.snapshot import Snapshot
+from metering.store.snapshot import Horizon, Snapshot
 from metering.store.tables import USAGE_HOUR
 from metering.store.usage_query import (
     Compiled,
@@ -115,9 +115,7 @@ async def read_series(
 ) -> tuple[tuple[datetime, ...], list[list[SeriesPoint]]]:
     """The bounds of the buckets, and for each wanted group the points that have usage, by unit and bucket."""
     bounds = series_bounds(question, bucket)
-    period = question.period
-    segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    parts = await _parts(snapshot, question, segments, wanted=wanted, bounds=bounds)
+    parts = await _parts(snapshot, question, _segments(question, bounds), wanted=wanted, bounds=bounds)
     statement = series_statement(parts.shape, tuple(dimension.value for dimension in question.group_by))
     rows = await parts.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
     points: list[list[SeriesPoint]] = [[] for _ in wanted]
@@ -130,6 +128,22 @@ async def read_series(
 def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
     """The bounds of the buckets that touch the question's period, in its zone."""
     return bucket_bounds(question.period, zone_of(question.zone_name), bucket)
+
+
+def _segments(question: Question, bounds: Sequence[datetime]) -> list[Period]:
+    period = question.period
+    return [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+
+
+async def check_retained(snapshot: Snapshot, question: Question, buckets: Iterable[Bucket] = ()) -> None:
+    """Raise InvalidInputError where the question, or a series of it by one of these buckets, needs what is gone."""
+    horizon = await snapshot.horizon()
+    if question.period.start >= horizon.raw_from:
+        return
+    _covered(horizon, question, [question.period], ())
+    for bucket in buckets:
+        bounds = series_bounds(question, bucket)
+        _covered(horizon, question, _segments(question, bounds), bounds)
 
 
 async def read_distinct(
@@ -167,12 +181,8 @@ async def _parts(
     also: frozenset[Dimension] = frozenset(),
     bounds: Sequence[datetime] = (),
 ) -> _Parts:
-    """Raises InvalidInputError where a part is not retained; `bounds` are those of the buckets that the segments are of."""
     horizon = await snapshot.horizon()
-    covered = cover(segments, horizon.complete_at)
-    retained = Retained(raw_from=horizon.raw_from, rollups_from=horizon.rollups_from, grain=GRAIN)
-    if not retained.holds(covered.raw, (*covered.days, *covered.hours)):
-        raise refusal(retained, question.period, bounds)
+    covered = _covered(horizon, question, segments, bounds)
     filters = _filters(question, wanted)
     shape = PartsShape(
         days=min(len(covered.days), 2),
@@ -184,6 +194,15 @@ async def _parts(
     )
     values = {shape.parameter: values for shape, values in filters}
     return _Parts(snapshot, shape, {**_period_values(covered), **values})
+
+
+def _covered(horizon: Horizon, question: Question, segments: Sequence[Period], bounds: Sequence[datetime]) -> Cover:
+    """Raises InvalidInputError where a part is not retained; `bounds` are those of the buckets that the segments are of."""
+    covered = cover(segments, horizon.complete_at)
+    retained = Retained(raw_from=horizon.raw_from, rollups_from=horizon.rollups_from, grain=GRAIN)
+    if not retained.holds(covered.raw, (*covered.days, *covered.hours)):
+        raise refusal(retained, question.period, bounds)
+    return covered
 
 
 def _filters(question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:

@@ -608,9 +608,9 @@ def test_conversion_gives_way_to_writers(servers: dict[str, Server]) -> None:
 
 
 QUESTION: Final = """
-query ($from: Instant!, $to: Instant!) {
+query ($from: DateTime!, $to: DateTime!, $bucket: Bucket!) {
   usage(query: { period: { from: $from, to: $to } }) {
-    ... on UsageReport { totals { events } }
+    ... on UsageReport { totals { events } groups { nodes { series(bucket: $bucket) { points { events } } } } }
     ... on InvalidInput { issues { path message } }
   }
 }
@@ -625,14 +625,17 @@ def test_the_service_forgets_by_itself(database_url: str) -> None:
     with running(database_url) as api:
         assert 1 == api.send(usage_event(1, occurred_at=at.isoformat()))["accepted"]
     with running(database_url, retention_days=30, refresh_seconds=0.05) as api:
-        variables = {"from": at.isoformat(), "to": now.isoformat()}
+        variables = {"from": at.isoformat(), "to": now.isoformat(), "bucket": "DAY"}
         asyncio.run(dropped(database_url))
         refused = api.ask(QUESTION, variables)["usage"]["issues"]
         answers = [
             api.ask(QUESTION, {**variables, "from": start.isoformat()})["usage"]["totals"]
             for start in (at - hour, at + hour)
         ]
+        short = {"from": (at - hour).isoformat(), "to": (at + hour).isoformat(), "bucket": "MINUTE"}
+        cut = api.ask(QUESTION, short)["usage"]["issues"]
 
+    assert "The buckets of this series cut them" in cut[0]["message"]
     assert [["query", "period", "from"]] == [issue["path"] for issue in refused]
     for start in (at - hour, at + hour):
         assert start.isoformat().replace("+00:00", "Z") in refused[0]["message"]
