@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention_days: int | None = None
     # What rollups tell of usage longer ago is dropped; unset means never.
     rollup_retention_days: int | None = None
-    # Events older than this become columns, where the engine has them: a quarter of the size, dearer to add to.
+    # Events older than this become columns, where the engine has them: about a quarter of the size, dearer to add to.
     columnstore_after_days: int = 14
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.

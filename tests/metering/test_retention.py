@@ -316,22 +316,24 @@ def test_events_one_by_one_are_refused_below(database_url: str) -> None:
     play(database_url, scenario)
 
 
-def test_the_border(database_url: str) -> None:
+@pytest.mark.parametrize("later", [0, 2], ids=["where a partition begins", "within a partition and a chunk"])
+def test_the_border(database_url: str, later: int) -> None:
     """A late event at the first retained instant is taken and counted; one a microsecond earlier is refused by its code."""
 
     async def scenario(database: Database) -> None:
         await given(database)
-        await run(database)
-        before = await events_of(database, RAW_FROM - DAY)
-        late = submission_of([event.event for event in calls(30, RAW_FROM, RAW_FROM - MICROSECOND)], NOW)
+        raw_from = (await run(database, now=NOW + later * DAY)).raw_from
+        before = await events_of(database, raw_from - DAY)
+        late = submission_of([event.event for event in calls(30, raw_from, raw_from - MICROSECOND)], NOW)
         (receipt,) = await write_batch(EventLog(database), [late], LIMITS)
 
+        assert RAW_FROM + later * DAY == raw_from
         assert (1, 0) == (receipt.accepted, receipt.duplicates)
         assert [(1, Code.OUTSIDE_RETENTION)] == [(each.index, each.code) for each in receipt.rejected]
-        assert "from 2026-03-02T00:00:00Z on" in receipt.rejected[0].message
-        assert before + 1 == await events_of(database, RAW_FROM - DAY)
+        assert f"from {raw_from:%F}T00:00:00Z on" in receipt.rejected[0].message
+        assert before + 1 == await events_of(database, raw_from - DAY)
         await refreshed(Refresher(database), NOW)
-        assert before + 1 == await events_of(database, RAW_FROM - DAY)
+        assert before + 1 == await events_of(database, raw_from - DAY)
         kept_back = await fetch(database, "SELECT code FROM rejected_event")
         assert ["outside_retention"] == [row["code"] for row in kept_back]
 
