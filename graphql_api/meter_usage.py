@@ -337,7 +337,12 @@ async def resolve_meter_usage(meter: str, query: UsageQuery, info: MeteringInfo)
         as_of=Instant(horizon.as_of),
         asked=_Asked(context, definition, question, Once()),
     )
-    await _check_points(report, groups_asked(info.selected_fields))
+    # As in `usage`: what is refused is the answer of the field itself.
+    await read_meter.check_meter_retained(context.snapshot, definition, question)
+    asked = groups_asked(info.selected_fields)
+    await _check_points(report, asked)
+    buckets = {bucket for groups in asked for bucket in groups.buckets}
+    await read_meter.check_meter_retained(context.snapshot, definition, question, buckets)
     return report
 
 

@@ -372,7 +372,11 @@ async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
         question=question,
         once=Once(),
     )
-    await _check_points(report, groups_asked(info.selected_fields))
+    # What is refused is the answer of `usage` itself: below it, an error would take the other answers with it.
+    await read.check_retained(context.snapshot, question)
+    asked = groups_asked(info.selected_fields)
+    await _check_points(report, asked)
+    await read.check_retained(context.snapshot, question, {bucket for groups in asked for bucket in groups.buckets})
     return report
 
 

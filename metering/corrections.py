@@ -59,8 +59,8 @@ class Correction(msgspec.Struct, frozen=True):
 async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey, limits: Limits) -> RecordedEvent:
     """Correct an event and return it with the values now in effect.
 
-    Raises InvalidInputError with every fault, NotFoundError, or ConflictError (it is void already; or several events
-    have this name and `occurred_at` does not say which).
+    Raises InvalidInputError with every fault, NotFoundError, or ConflictError (it is void already; it is older than what
+    is retained; or several events have this name and `occurred_at` does not say which).
     """
     _check(order, limits)
     if key.accounts is not None and order.account not in key.accounts:
@@ -70,6 +70,11 @@ async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey,
         identity = identity_key(order.source, order.event_id)
         await connection.execute(sql("corrections.take_turns"), _turn(order.account, identity))
         occurred_at = await _find(connection, order, identity)
+        taken_from = await connection.fetchval(sql("events.read_taken_from"))
+        if occurred_at < taken_from:
+            raise ConflictError(
+                f"What occurred before {taken_from:%FT%TZ} is not kept any more, or not for long: it cannot be corrected."
+            )
         row = await connection.fetchrow(sql("corrections.read_event"), order.account, occurred_at, identity)
         if row is None:
             raise NotFoundError(_missing(order))

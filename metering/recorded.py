@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
+from metering.errors import InputIssue, InvalidInputError
 from metering.events import identity_key
 from metering.questions import Question
 from metering.store.event_query import events_statement
@@ -63,8 +64,14 @@ async def read_events(
 ) -> tuple[list[RecordedEvent], bool]:
     """The `first` events behind a figure, newest first, from behind `after` on; and whether there are more.
 
-    `attributes` is JSON; kept are events whose attributes contain it.
+    `attributes` is JSON; kept are events whose attributes contain it. Raises InvalidInputError where the period reaches
+    below the events that are retained.
     """
+    raw_from = (await snapshot.horizon()).raw_from
+    if question.period.start < raw_from:
+        earliest = raw_from.isoformat().replace("+00:00", "Z")
+        message = f"Events before {earliest} are not kept any more; ask from then on, or for their figures."
+        raise InvalidInputError([InputIssue(("query", "period", "from"), message)])
     filters = filter_shapes(question)
     shapes = tuple(shape for shape, _ in filters)
     statement = events_statement(shapes, after=after is not None, attributes=attributes is not None)

@@ -22,6 +22,7 @@ from metering.meters import Definition, Meter, put_meter
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
 from metering.recorded import RecordedEvent
+from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
@@ -78,7 +79,8 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         keys = KeyRing(database)
         if settings.bootstrap_key is not None:
             await keys.bootstrap(settings.bootstrap_key)
-        worker = Worker(Refresher(database), database, limits, settings.refresh_seconds)
+        retention = Retention(database, ages_of(settings))
+        worker = Worker(Refresher(database), retention, database, limits, settings.refresh_seconds)
         worker.start()
         stack.push_async_callback(worker.close)
         writer = Writer(EventLog(database, limits), limits)
@@ -86,13 +88,18 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         stack.push_async_callback(writer.close)
         bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
-        retention = None if settings.retention_days is None else timedelta(days=settings.retention_days)
         yield Service(
             limits=limits,
             engine=database.engine.value,
             keys=keys,
             events=EventsEndpoint(
-                writer, keys, limits, window, allowances=Allowances(database), bodies=bodies, retention=retention
+                writer,
+                keys,
+                limits,
+                window,
+                allowances=Allowances(database),
+                bodies=bodies,
+                retention=ages_of(settings).events,
             ),
             bodies=bodies,
             database=database,

@@ -1,16 +1,18 @@
-"""Background work: rollups are kept fresh, and rejected events that are too old forgotten.
+"""Background work: rollups are kept fresh, what is too old is dropped or forgotten, and room is made for what will come.
 
 Every process runs it. One refresher at a time works, by an advisory lock; forgetting twice does no harm.
 """
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
 from metering.errors import DatabaseUnavailableError
 from metering.limits import Limits
+from metering.retention import Retention
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.quarantine import forget_older
@@ -22,36 +24,48 @@ _REST_FACTOR: Final = 3
 _REST_SECONDS_MAX: Final = 10.0
 # What comes late again and again has its buckets rolled up again each time: that may wait longer.
 _LATE_REST_SECONDS_MAX: Final = 30.0
+# What is dropped, made ahead and converted is counted in days.
+_KEEPING_SECONDS: Final = 60
 
 
 class Worker:
     """Does its work again and again until it is closed."""
 
-    def __init__(self, refresher: Refresher, database: Database, limits: Limits, every_seconds: float) -> None:
+    def __init__(
+        self, refresher: Refresher, retention: Retention, database: Database, limits: Limits, every_seconds: float
+    ) -> None:
         self._refresher = refresher
+        self._retention = retention
         self._database = database
         self._limits = limits
         self._every_seconds = every_seconds
         self._closing = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._refreshed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        # As it was told last.
+        self._kept: dict[str, datetime] = {}
         self._late_after = time.monotonic()
 
     def start(self) -> None:
-        """Start the loop."""
-        self._task = asyncio.create_task(self._loop(), name="refresher")
+        """Start the loops: what is kept in order may take long, and rollups do not wait for it."""
+        self._tasks = [
+            asyncio.create_task(self._loop(), name="refresher"),
+            asyncio.create_task(self._keep(), name="keeper"),
+        ]
 
     async def close(self) -> None:
-        """Stop. A refresh at work is given up: it is safe to stop anywhere, and the next one does it again."""
+        """Stop. Work that is under way is given up: it is safe to stop anywhere, and the next one does it again."""
         self._closing.set()
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     async def _loop(self) -> None:
         while not self._closing.is_set():
             started = time.monotonic()
             more = await self._run()
+            self._refreshed.set()
             await self._forget()
             if not more:
                 rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
@@ -90,3 +104,36 @@ class Worker:
         else:
             if forgotten:
                 logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
+
+    async def _keep(self) -> None:
+        # Nothing is given up that is not rolled up, so one refresh comes first.
+        await self._refreshed.wait()
+        while not self._closing.is_set():
+            await self._guarded("make_ahead", self._retention.make_ahead(datetime.now(UTC)))
+            await self._guarded("retention", self._drop())
+            await self._guarded("columnstore", self._convert())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), _KEEPING_SECONDS)
+
+    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except DatabaseUnavailableError as error:
+            logger().warning(f"{name}_postponed", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above: the loop outlives it, and the next run does it again
+            logger().error(f"{name}_failed", exc_info=error)
+
+    async def _drop(self) -> None:
+        started = time.monotonic()
+        kept = await self._retention.run(datetime.now(UTC))
+        if kept is None or kept.bounds == self._kept:
+            return
+        self._kept = kept.bounds
+        seconds = round(time.monotonic() - started, 3)
+        logger().info("retained", **{name: at.isoformat() for name, at in kept.bounds.items()}, seconds=seconds)
+
+    async def _convert(self) -> None:
+        started = time.monotonic()
+        chunks = await self._retention.convert(datetime.now(UTC))
+        if chunks:
+            logger().info("converted_to_columns", chunks=chunks, seconds=round(time.monotonic() - started, 3))

@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,15 @@ from metering.cli.running import with_database
 from metering.config import Settings, read_settings
 from metering.limits import LIMITS
 from metering.probes import Check, Status, read_readiness
+from metering.retention import Kept, read_kept
 from metering.store.inspect import ServerFacts, inspect_server
 from metering.store.pool import Database
+from metering.store.stored import stored_of
 
 _POSTGRES_MAJOR_MIN: Final = 15
+_MEBIBYTE: Final = 1024 * 1024
+# It is given up by whole UTC days, and dropped when nobody is in the way.
+_DROP_LAG_WARN: Final = timedelta(days=2)
 _STYLES: Final = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red"}
 
 
@@ -54,9 +60,39 @@ async def _database_checks(settings: Settings, *, embedded: bool) -> list[Check]
         return [*checks, Check("migrations", Status.FAIL, "not migrated yet: `metering migrate`", 0)]
     database = await Database.connect(settings, LIMITS)
     try:
-        return [*checks, *(await read_readiness(database)).checks]
+        readiness = await read_readiness(database)
+        if readiness.status is Status.FAIL:
+            return [*checks, *readiness.checks]
+        return [*checks, *readiness.checks, *(await _stored_checks(database, settings))]
     finally:
         await database.close()
+
+
+async def _stored_checks(database: Database, settings: Settings) -> list[Check]:
+    async with database.connection() as connection:
+        kept = await read_kept(connection)
+        sizes = await stored_of(database).bytes_of(connection)
+    shown = ", ".join(f"{name} {size / _MEBIBYTE:,.1f} MiB" for name, size in sizes.items())
+    return [retention_check(kept, settings), Check("stored", Status.PASS, shown, 0)]
+
+
+def retention_check(kept: Kept, settings: Settings) -> Check:
+    """What is retained, and a warning where what is too old is not dropped."""
+    if settings.retention_days is None:
+        detail = (
+            f"nothing is dropped: METERING_RETENTION_DAYS is not set; events are kept from {_since(kept.raw_from)} on"
+        )
+        return Check("retention", Status.PASS, detail, 0)
+    detail = f"events from {_since(kept.raw_from)} on, rollups from {_since(kept.rollups_from)} on"
+    due = kept.now - timedelta(days=settings.retention_days) - _DROP_LAG_WARN
+    if kept.raw_from < due or (not kept.is_dropped and kept.raw_dropped_to < due):
+        detail += "; older ones are still to be dropped: is the service running, and are the rollups complete?"
+        return Check("retention", Status.WARN, detail, 0)
+    return Check("retention", Status.PASS, detail, 0)
+
+
+def _since(instant: datetime) -> str:
+    return "the beginning" if instant.year == 1 else f"{instant:%FT%TZ}"
 
 
 def _server_check(facts: ServerFacts, *, embedded: bool) -> Check:

@@ -120,8 +120,7 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
     if event.occurred_at < limits.occurred_at_min:
         yield Code.TIME_TOO_EARLY, "occurred_at", f"Events before {limits.occurred_at_min:%Y-%m-%d} are not kept."
     if terms.retained_from is not None and event.occurred_at < terms.retained_from:
-        earliest = terms.retained_from.isoformat().replace("+00:00", "Z")
-        yield Code.OUTSIDE_RETENTION, "occurred_at", f"Events are retained from {earliest} on; none before it is taken."
+        yield retention_fault(terms.retained_from)
     if event.occurred_at > terms.now + limits.occurred_ahead_max:
         ahead_minutes = limits.occurred_ahead_max // timedelta(minutes=1)
         message = (
@@ -130,6 +129,12 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
         yield Code.TIME_IN_FUTURE, "occurred_at", message
     if terms.accounts is not None and event.account not in terms.accounts:
         yield Code.ACCOUNT_FORBIDDEN, "account", f"This key may not write for the account {event.account!r:.60}."
+
+
+def retention_fault(retained_from: datetime) -> tuple[Code, str, str]:
+    """What is wrong with an event that occurred before this instant, as code, path and message."""
+    earliest = retained_from.isoformat().replace("+00:00", "Z")
+    return Code.OUTSIDE_RETENTION, "occurred_at", f"Events are retained from {earliest} on; none before it is taken."
 
 
 def quantity_fault(quantity: Decimal, limits: Limits) -> tuple[Code, str, str] | None:

@@ -12,11 +12,13 @@ from datetime import date, datetime
 import msgspec
 
 from metering.events import AdmittedEvent
+from metering.ingest.admit import retention_fault
 from metering.ingest.receipts import Code, Receipt, Rejection
 from metering.ingest.refusals import Origin
 from metering.limits import Limits
 from metering.store.event_log import Claim, EventLog
 from metering.store.faults import CONTENTION
+from metering.store.partitions import NotRetainedError
 from metering.store.quarantine import Changes
 
 
@@ -70,12 +72,32 @@ async def write_batch(
             return outcome.receipts
         try:
             await log.append(outcome.fresh, quarantine)
+        except NotRetainedError as error:
+            # What is retained moved on after these were admitted.
+            batch = [retained(submission, error.taken_from) for submission in batch]
         except CONTENTION:
             # Somebody has, or had meanwhile, some of these names: look them up, and judge the whole batch again.
             claimed = await _find_claims(log, batch)
         else:
             return outcome.receipts
     raise AssertionError(f"a batch met contention {limits.writer_retries_max} times in a row")
+
+
+def retained(submission: Submission, taken_from: datetime) -> Submission:
+    """The submission with those of its events refused that occurred before this instant. Pure."""
+    code, path, message = retention_fault(taken_from)
+    too_old = [
+        Rejection(index, code, message, id=event.event.id, path=path)
+        for index, event in submission.admitted
+        if event.occurred_at < taken_from
+    ]
+    if not too_old:
+        return submission
+    return msgspec.structs.replace(
+        submission,
+        admitted=[each for each in submission.admitted if each[1].occurred_at >= taken_from],
+        rejected=[*submission.rejected, *submission.origin.worded(too_old)],
+    )
 
 
 async def _find_claims(log: EventLog, batch: Sequence[Submission]) -> dict[Name, bytes]:

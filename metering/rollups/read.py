@@ -1,10 +1,10 @@
 """The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -12,10 +12,11 @@ from metering.events import Dimension
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter
 from metering.rollups.cover import Cover, cover
+from metering.rollups.retained import Retained, refusal
 from metering.store.event_log import minute_of
 from metering.store.filters import filter_shape, filter_shapes
-from metering.store.snapshot import Snapshot
-from metering.store.tables import MINUTE_BY_PRODUCT
+from metering.store.snapshot import Horizon, Snapshot
+from metering.store.tables import MINUTE_BY_PRODUCT, QUARTER_HOUR_SECONDS
 from metering.store.usage_query import (
     APART_MAX,
     Compiled,
@@ -28,6 +29,9 @@ from metering.store.usage_query import (
     totals_statement,
     values_statement,
 )
+
+# The width of the buckets into which what is not kept any more is rolled up.
+GRAIN: Final = timedelta(seconds=QUARTER_HOUR_SECONDS)
 
 # The values of a group, in the order of the question's group_by.
 Key = tuple[str | None, ...]
@@ -137,9 +141,7 @@ async def read_series(
 ) -> tuple[tuple[datetime, ...], list[list[SeriesPoint]]]:
     """The bounds of the buckets, and for each wanted group the points that have usage, by unit and bucket."""
     bounds = series_bounds(question, bucket)
-    period = question.period
-    segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    parts = await _parts(snapshot, question, segments, wanted=wanted)
+    parts = await _parts(snapshot, question, _segments(question, bounds), wanted=wanted, bounds=bounds)
     statement = series_statement(parts.shape, tuple(dimension.value for dimension in question.group_by))
     rows = await parts.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
     points: list[list[SeriesPoint]] = [[] for _ in wanted]
@@ -152,6 +154,22 @@ async def read_series(
 def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
     """The bounds of the buckets that touch the question's period, in its zone."""
     return bucket_bounds(question.period, zone_of(question.zone_name), bucket)
+
+
+def _segments(question: Question, bounds: Sequence[datetime]) -> list[Period]:
+    period = question.period
+    return [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+
+
+async def check_retained(snapshot: Snapshot, question: Question, buckets: Iterable[Bucket] = ()) -> None:
+    """Raise InvalidInputError where the question, or a series of it by one of these buckets, needs what is gone."""
+    horizon = await snapshot.horizon()
+    if question.period.start >= horizon.raw_from:
+        return
+    _covered(horizon, horizon.tail_at, question, [question.period], ())
+    for bucket in buckets:
+        bounds = series_bounds(question, bucket)
+        _covered(horizon, horizon.tail_at, question, _segments(question, bounds), bounds)
 
 
 async def read_distinct(
@@ -175,8 +193,8 @@ async def read_rows(
     """Every group's figures, by bucket where one is asked for, by key and unit: in this order, so many rows at a time."""
     period = question.period
     bounds = (period.start, period.end) if bucket is None else series_bounds(question, bucket)
-    segments = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    parts = await _parts(snapshot, question, segments)
+    inner = () if bucket is None else bounds
+    parts = await _parts(snapshot, question, _segments(question, bounds), bounds=inner)
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = rows_statement(parts.shape, keys, bucketed=bucket is not None)
     arguments = statement.arguments({**parts.values, "bounds": bounds})
@@ -219,6 +237,7 @@ async def _parts(
     *,
     wanted: Sequence[Key] = (),
     also: frozenset[Dimension] = frozenset(),
+    bounds: Sequence[datetime] = (),
 ) -> _Parts:
     horizon = await snapshot.horizon()
     filters = _filters(question, wanted)
@@ -228,7 +247,7 @@ async def _parts(
     )
     # Only the rollup of the tail by product has the minute that is not over yet.
     tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_PRODUCT.dimensions) else minute_of(horizon.tail_at)
-    covered = cover(segments, horizon.complete_at, tail_at)
+    covered = _covered(horizon, tail_at, question, segments, bounds)
     shape = msgspec.structs.replace(
         shape,
         days=min(len(covered.days), APART_MAX + 1),
@@ -242,6 +261,17 @@ async def _parts(
     values = {shape.parameter: values for shape, values in filters}
     hashed = shape.pending and horizon.has_many_pending and "account" not in {each.dimension for each, _ in filters}
     return _Parts(snapshot, shape, {**_period_values(covered), **values}, hashed)
+
+
+def _covered(
+    horizon: Horizon, tail_at: datetime, question: Question, segments: Sequence[Period], bounds: Sequence[datetime]
+) -> Cover:
+    """Raises InvalidInputError where a part is not retained; `bounds` are those of the buckets that the segments are of."""
+    covered = cover(segments, horizon.complete_at, tail_at)
+    retained = Retained(raw_from=horizon.raw_from, rollups_from=horizon.rollups_from, grain=GRAIN)
+    if not retained.holds(covered.raw, (*covered.days, *covered.quarters, *covered.minutes, *covered.open)):
+        raise refusal(retained, question.period, bounds)
+    return covered
 
 
 def _filters(question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:

@@ -4,7 +4,7 @@ Most meters are answered by the same parts as usage. LATEST and TIME_WEIGHTED ar
 period, and for levels of all time before it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -13,11 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from metering.aggregations import TRAITS, Aggregation, Figure, LevelChanges, Tally, figure, held, seconds_of
+from metering.errors import InputIssue, InvalidInputError
 from metering.limits import LIMITS
 from metering.meters import Definition, metered
 from metering.periods import Bucket, Period
 from metering.questions import GroupOrder, Question
-from metering.rollups.read import After, Key, _filters, _parts, _wanted, series_bounds
+from metering.rollups.read import After, Key, _filters, _parts, _wanted, check_retained, series_bounds
 from metering.store.meter_query import (
     EventsShape,
     MeterShape,
@@ -57,6 +58,23 @@ def raw_period(aggregation: Aggregation, period: Period) -> Period | None:
         return None
     start = LIMITS.asked_from_min if aggregation is Aggregation.TIME_WEIGHTED else period.start
     return Period(start, period.end)
+
+
+async def check_meter_retained(
+    snapshot: Snapshot, definition: Definition, question: Question, buckets: Iterable[Bucket] = ()
+) -> None:
+    """Raise InvalidInputError where the figure, or a series of it by one of these buckets, needs what is gone."""
+    if TRAITS[definition.aggregation].from_rollups:
+        await check_retained(snapshot, question, buckets)
+        return
+    raw_from = (await snapshot.horizon()).raw_from
+    if question.period.start < raw_from:
+        shown = raw_from.isoformat().replace("+00:00", "Z")
+        message = (
+            f"The meter {definition.key!r:.60} is read from events, and those before {shown} are not kept any more. "
+            f"The nearest `from` that can be answered is {shown}."
+        )
+        raise InvalidInputError([InputIssue(("query", "period", "from"), message)])
 
 
 async def read_meter_total(snapshot: Snapshot, definition: Definition, question: Question) -> Figure:
@@ -172,6 +190,8 @@ async def _basis(
         filters = _filters(question, wanted)
         dimensions = tuple(sorted({dimension.value for dimension in question.group_by}))
         shape = EventsShape(dimensions=dimensions, filters=tuple(shape for shape, _ in filters))
-        values |= {"carried_from": raw.start, **{shape.parameter: chosen for shape, chosen in filters}}
+        # A level that was set by an event that is not kept any more is not known.
+        carried_from = max(raw.start, (await snapshot.horizon()).raw_from)
+        values |= {"carried_from": carried_from, **{shape.parameter: chosen for shape, chosen in filters}}
     counted = None if definition.distinct is None else definition.distinct.value
     return _Basis(snapshot, MeterShape(aggregation=definition.aggregation, distinct=counted, basis=shape), values)

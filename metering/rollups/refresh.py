@@ -16,8 +16,7 @@ It may be killed anywhere: the next run publishes again and does the same work. 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -29,7 +28,9 @@ from metering.store.minutes import roll_up_minutes, roll_up_minutes_again
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import rollups_of
+from metering.store.turns import alone
 
+# Held by whoever changes rollups or what they are made of: here, and where old data is dropped.
 REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
 _POLL_SECONDS: Final = 0.01
 # A quarter of an hour is rolled up this long after it ended: what comes later costs more.
@@ -67,7 +68,7 @@ class Refresher:
 
         Without `late` what is pending below the horizon is left for another time.
         """
-        async with self._alone() as connection:
+        async with alone(self._database, REFRESHER_LOCK) as connection:
             if connection is None:
                 return None
             complete_at, tail_events = await self._advance(connection, now or datetime.now(UTC))
@@ -125,21 +126,3 @@ class Refresher:
             minutes = sorted({(row["account"], row["bucket"]) for row in rows})
             await roll_up_minutes_again(connection, minutes, [row["id"] for row in rows])
         return len(rows)
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[Connection | None]:
-        """The connection that holds the refresher's lock, on which all its work is done; None where another one works.
-
-        Lock and work live and die in one session: a refresher that lost its lock cannot commit beside the next one.
-        """
-        async with self._database.connection() as connection:
-            try:
-                if await connection.fetchval("SELECT pg_try_advisory_lock($1)", REFRESHER_LOCK):
-                    yield connection
-                    await connection.execute("SELECT pg_advisory_unlock($1)", REFRESHER_LOCK)
-                else:
-                    yield None
-            except BaseException:
-                # Whether the lock is held now is not known, and a session that goes back to the pool would keep it.
-                connection.terminate()
-                raise

@@ -1,7 +1,7 @@
 """Which engine a database server is: found by what it can do, once, when it is migrated.
 
-Engines differ in two places only: the DDL of the migrations, and how rollups are refreshed. An `if engine` anywhere
-else would be a flaw of the design.
+Engines differ in three places only: the DDL of the migrations, how rollups are refreshed, and what becomes of old data. An
+`if engine` anywhere else would be a flaw of the design.
 """
 
 from enum import Enum

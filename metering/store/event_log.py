@@ -9,7 +9,7 @@ import asyncpg
 from metering.events import AdmittedEvent
 from metering.limits import LIMITS, Limits
 from metering.store.copy_text import copy_rows, written
-from metering.store.partitions import Partitions
+from metering.store.partitions import NotRetainedError, Partitions
 from metering.store.pool import Connection, Database
 from metering.store.quarantine import NO_CHANGES, Changes, change
 from metering.store.queries import sql
@@ -46,7 +46,8 @@ class EventLog:
 
         What changes in the quarantine is committed with them.
 
-        Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way.
+        Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way, and
+        NotRetainedError when one of the events occurred before everything that is taken any more.
         """
         await self._partitions.ensure(PARTITIONED_EVENT, {event.occurred_at.date() for event, _ in events})
         await self._partitions.ensure(PARTITIONED_IDENTITY, {day for event, _ in events for day in event.days})
@@ -67,7 +68,11 @@ class EventLog:
         rows, claims = _rows(events)
         await copy_rows(connection, "event_identity", _IDENTITY_COLUMNS, claims)
         await copy_rows(connection, "event", _EVENT_COLUMNS, rows)
-        await log_pending(connection, [(event.event.account, event.occurred_at) for event, _ in events])
+        if await log_pending(connection, [(event.event.account, event.occurred_at) for event, _ in events]):
+            # Nothing is given up above the published horizon, so only who is late need look.
+            taken_from = await connection.fetchval(sql("events.read_taken_from"))
+            if any(event.occurred_at < taken_from for event, _ in events):
+                raise NotRetainedError(taken_from)
 
     async def find_claims(self, claims: Sequence[Claim]) -> dict[tuple[str, date, bytes], bytes]:
         """The content behind those of these names that are claimed."""
@@ -84,10 +89,10 @@ async def work_as_writer(connection: Connection) -> None:
     await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
 
 
-async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> None:
+async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> bool:
     """Have the buckets rolled up anew in which this transaction, which works as a writer, changed events.
 
-    Each is told by its account and when it occurred.
+    Each is told by its account and when it occurred. Returns whether any of them was late.
     """
     published = await connection.fetchrow(sql("events.read_published"))
     assert published is not None, "the first migration puts one row there"
@@ -100,6 +105,7 @@ async def log_pending(connection: Connection, changed: Sequence[tuple[str, datet
         await connection.execute(sql("events.log_pending"), *zip(*sorted(quarters), strict=True))
     if minutes:
         await connection.execute(sql("events.log_pending_minutes"), *zip(*sorted(minutes), strict=True))
+    return bool(late)
 
 
 def quarter_hour_of(instant: datetime) -> datetime:

@@ -10,7 +10,8 @@ from typing import Final
 
 from metering.store.engine import Engine
 from metering.store.pool import Connection, Database
-from metering.store.tables import Partitioned
+from metering.store.queries import sql
+from metering.store.tables import PARTITIONED_RAW, Partitioned
 
 # A Monday, so that a week's partition is a calendar week.
 _ORIGIN: Final = date(1970, 1, 5)
@@ -19,6 +20,14 @@ _CHUNKS: Final = (
     "SELECT range_start FROM timescaledb_information.chunks "
     "WHERE hypertable_schema = current_schema() AND hypertable_name = $1"
 )
+
+
+class NotRetainedError(Exception):
+    """What was to be written occurred before everything that is taken any more: `taken_from`."""
+
+    def __init__(self, taken_from: datetime) -> None:
+        self.taken_from = taken_from
+        super().__init__(f"nothing that occurred before {taken_from} is taken any more")
 
 
 def partition_start(partitioned: Partitioned, day: date) -> date:
@@ -34,7 +43,10 @@ class Partitions:
         self._known: set[tuple[str, date]] = set()
 
     async def ensure(self, partitioned: Partitioned, days: Iterable[date]) -> None:
-        """Make the partitions for these days, in a transaction of its own, where they are not known to be there."""
+        """Make the partitions for these days, in a transaction of its own, where they are not known to be there.
+
+        Raises NotRetainedError for one of events that are given up: it is dropped, or about to be.
+        """
         if self._database.engine is Engine.TIMESCALEDB:
             return
         starts = {partition_start(partitioned, day) for day in days}
@@ -43,6 +55,8 @@ class Partitions:
             return
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            if partitioned in PARTITIONED_RAW:
+                await _check_taken(connection, partitioned, missing[0])
             there = await _attached(connection, partitioned.table)
             for start in missing:
                 if _name(partitioned, start) not in there:
@@ -54,10 +68,54 @@ class Partitions:
         self._known.clear()
 
 
+async def _check_taken(connection: Connection, partitioned: Partitioned, start: date) -> None:
+    taken_from: datetime = await connection.fetchval(sql("events.read_taken_from"))
+    if is_over(partitioned, start, taken_from):
+        raise NotRetainedError(taken_from)
+
+
+def is_over(partitioned: Partitioned, start: date, retained_from: datetime) -> bool:
+    """Whether nothing of the partition that begins on this day is retained."""
+    return start + timedelta(days=partitioned.width_days + partitioned.kept_longer_days) <= retained_from.date()
+
+
 async def attached_starts(connection: Connection, partitioned: Partitioned) -> list[date]:
     """The first days of the partitions that there are, ascending."""
-    names = await _attached(connection, partitioned.table)
-    return sorted(datetime.strptime(name.rpartition("_")[2], "%Y%m%d").replace(tzinfo=UTC).date() for name in names)
+    return sorted(_start_of(name) for name in await _attached(connection, partitioned.table))
+
+
+def _start_of(name: str) -> date:
+    return datetime.strptime(name.rpartition("_")[2], "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+async def drop_partitions(connection: Connection, partitioned: Partitioned, retained_from: datetime) -> None:
+    """Drop the partitions of which nothing is retained, on a connection outside of a transaction.
+
+    Detached first, concurrently: nobody who reads or writes other partitions waits. A partition that was being detached
+    when somebody was killed is detached to its end, and one that was only detached is still dropped.
+
+    Raises asyncpg.LockNotAvailableError where somebody else held one of these partitions for longer than the session's
+    lock_timeout.
+    """
+    for row in await connection.fetch(_PARTITIONS, partitioned.table):
+        name = row["name"]
+        if not is_over(partitioned, _start_of(name), retained_from):
+            continue
+        if row["is_pending"]:
+            await connection.execute(f'ALTER TABLE {partitioned.table} DETACH PARTITION "{name}" FINALIZE')
+        elif row["is_attached"]:
+            await connection.execute(f'ALTER TABLE {partitioned.table} DETACH PARTITION "{name}" CONCURRENTLY')
+        await connection.execute(f'DROP TABLE "{name}"')
+
+
+# Only one partition can be in the middle of being detached: that one first.
+_PARTITIONS: Final = """
+SELECT relname AS name, coalesce(inhdetachpending, false) AS is_pending, inhrelid IS NOT NULL AS is_attached
+FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid
+WHERE relkind = 'r' AND relname ~ ('^' || $1::text || '_[0-9]{8}$')
+  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = $1::text::regclass)
+ORDER BY is_pending DESC, relname
+"""
 
 
 async def days_kept(connection: Connection, engine: Engine, partitioned: Partitioned) -> list[date]:

@@ -30,6 +30,9 @@ class Horizon(msgspec.Struct, frozen=True):
     has_pending: bool
     has_many_pending: bool
     has_pending_minutes: bool
+    # Every event from this instant on is there, and every rollup row from that one on.
+    raw_from: datetime
+    rollups_from: datetime
 
 
 class Snapshot:

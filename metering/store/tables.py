@@ -123,6 +123,27 @@ rollup_horizon: Final = sa.Table(
     sa.Index("rollup_horizon_one_row_idx", sa.text("(true)"), unique=True),
 )
 
+# One row: from which instants on what was recorded is kept; the year 1 where nothing was dropped yet. See docs/adr/0010.
+retained_range: Final = sa.Table(
+    "retained_range",
+    METADATA,
+    # Writers refuse what occurred before it: nothing below it changes any more.
+    sa.Column("taken_from", INSTANT, nullable=False),
+    # Every event from it on is there; below it readers look at rollups only.
+    sa.Column("raw_from", INSTANT, nullable=False),
+    # Every rollup row from it on is there.
+    sa.Column("rollups_from", INSTANT, nullable=False),
+    # Up to where what lies below `raw_from` and `rollups_from` is dropped: the rest is still to be done.
+    sa.Column("raw_dropped_to", INSTANT, nullable=False),
+    sa.Column("rollups_dropped_to", INSTANT, nullable=False),
+    sa.CheckConstraint(
+        "rollups_dropped_to <= rollups_from AND rollups_from <= raw_from "
+        "AND raw_dropped_to <= raw_from AND raw_from <= taken_from",
+        name="order",
+    ),
+    sa.Index("retained_range_one_row_idx", sa.text("(true)"), unique=True),
+)
+
 # What was refused, with its reason. See docs/adr/0006.
 rejected_event: Final = sa.Table(
     "rejected_event",
@@ -315,9 +336,14 @@ class Partitioned(msgspec.Struct, frozen=True):
     table: str
     column: str
     width_days: int
+    # How much longer it is kept than the events: an identity's guarding row lies on the day before its event.
+    kept_longer_days: int = 0
 
 
 # A week: narrow enough to drop by, wide enough that a year is not a thousand partitions to plan over.
 PARTITIONED_EVENT: Final = Partitioned("event", "occurred_at", 7)
-PARTITIONED_IDENTITY: Final = Partitioned("event_identity", "day", 7)
+PARTITIONED_IDENTITY: Final = Partitioned("event_identity", "day", 7, kept_longer_days=1)
 PARTITIONED_QUARTER_HOUR: Final = Partitioned("usage_quarter_hour", "bucket", 28)
+# What was recorded, as it was recorded; and that with what is made of it.
+PARTITIONED_RAW: Final = (PARTITIONED_EVENT, PARTITIONED_IDENTITY)
+PARTITIONED: Final = (*PARTITIONED_RAW, PARTITIONED_QUARTER_HOUR)

@@ -43,6 +43,7 @@ def test_without_variables_the_defaults_hold() -> None:
         ("RESTAMP_WINDOW_MINUTES", "0", {"restamp_window_minutes": 0}),
         ("RESTAMP_WINDOW_MINUTES", "1440", {"restamp_window_minutes": 1_440}),
         ("RETENTION_DAYS", "400", {"retention_days": 400}),
+        ("COLUMNSTORE_AFTER_DAYS", "7", {"columnstore_after_days": 7}),
         ("LOG_LEVEL", "debug", {"log_level": "debug"}),
         ("REFRESH_SECONDS", "0.05", {"refresh_seconds": 0.05}),
         ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
@@ -113,6 +114,7 @@ def test_the_error_says_every_fault() -> None:
         ("POOL_CONNECTIONS", "3", "4", "200", "201"),
         ("RESTAMP_WINDOW_MINUTES", "-1", "0", "1440", "1441"),
         ("RETENTION_DAYS", "0", "1", "36500", "36501"),
+        ("COLUMNSTORE_AFTER_DAYS", "0", "1", "36500", "36501"),
         ("REFRESH_SECONDS", "0.049", "0.05", "3600", "3600.5"),
     ],
 )
@@ -214,3 +216,29 @@ def settings_in_range() -> st.SearchStrategy[Settings]:
 def test_settings_reach_worker_processes(settings: Settings) -> None:
     """The variables that are handed to a worker process make the same settings there."""
     assert settings == read_settings(environment_of(settings))
+
+
+@pytest.mark.parametrize(
+    ("events", "rollups", "found"),
+    [
+        pytest.param(
+            "", "30", "METERING_RETENTION_DAYS is unset, which is for ever. Set it to 30 or less", id="for ever"
+        ),
+        pytest.param(
+            "31", "30", "METERING_RETENTION_DAYS is 31. Set it to 30 or less, or this one to more", id="longer"
+        ),
+    ],
+)
+def test_rollups_outlive_their_events(events: str, rollups: str, found: str) -> None:
+    """Rollups that would be dropped before their events are a fault that says what to do."""
+    (fault,) = faults_of(RETENTION_DAYS=events, ROLLUP_RETENTION_DAYS=rollups)
+
+    assert fault.startswith(f"METERING_ROLLUP_RETENTION_DAYS={rollups}: ")
+    assert found in fault
+
+
+def test_rollups_may_go_with_their_events() -> None:
+    """As many days for the rollups as for the events is enough."""
+    settings = read_settings({"METERING_RETENTION_DAYS": "30", "METERING_ROLLUP_RETENTION_DAYS": "30"})
+
+    assert (30, 30) == (settings.retention_days, settings.rollup_retention_days)

@@ -13,6 +13,7 @@ import pytest
 
 from metering.config import Settings
 from metering.limits import LIMITS, Limits
+from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.quarantine import Changes, RejectedRow, change, forget_older
@@ -452,7 +453,8 @@ def test_the_worker_forgets(database_url: str) -> None:
     async def scenario(store: Store, database: Database) -> Counter[str]:
         await store.keep("old", 3, at=datetime.now(UTC) - timedelta(days=31))
         await store.keep("young", 2)
-        worker = Worker(Refresher(database), database, LIMITS, every_seconds=0.01)
+        retention = Retention(database, ages_of(Settings()))
+        worker = Worker(Refresher(database), retention, database, LIMITS, every_seconds=0.01)
         worker.start()
         try:
             async with asyncio.timeout(30):

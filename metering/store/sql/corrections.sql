@@ -1,7 +1,7 @@
 -- name: find_instants
 -- When the events of this name occurred. $1 account, $2 key, $3 and $4 the first and last UTC day to look at.
 SELECT DISTINCT occurred_at FROM event_identity
-WHERE account = $1 AND key = $2 AND day BETWEEN $3 AND $4
+WHERE account = $1 AND key = $2 AND day BETWEEN $3 AND $4 AND occurred_at >= (SELECT raw_from FROM retained_range)
 ORDER BY occurred_at
 LIMIT 2;
 
@@ -12,7 +12,8 @@ SELECT pg_advisory_xact_lock($1);
 
 -- name: read_event
 -- The event as it is now. In a statement of its own: after the lock. $1 account, $2 occurred_at, $3 key.
-SELECT * FROM event WHERE account = $1 AND occurred_at = $2 AND key = $3;
+SELECT * FROM event
+WHERE account = $1 AND occurred_at = $2 AND key = $3 AND occurred_at >= (SELECT raw_from FROM retained_range);
 
 -- name: change_event
 -- Put these values in effect. $1 account, $2 occurred_at, $3 key, then every value that can be corrected, and voided.

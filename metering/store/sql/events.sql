@@ -6,6 +6,10 @@ SELECT pg_advisory_xact_lock_shared($1);
 -- The instants between which what we write has to be logged as pending. In a statement of its own: after the lock.
 SELECT published_at, complete_at, tail_published_at FROM rollup_horizon;
 
+-- name: read_taken_from
+-- The instant below which nothing is recorded or corrected any more. In a statement of its own: after the lock.
+SELECT taken_from FROM retained_range;
+
 -- name: find_claims
 -- Which of these names are claimed, and with what content. $1 accounts, $2 days, $3 keys, $4 first day, $5 last day.
 SELECT wanted.position - 1 AS position, claimed.content
@@ -30,5 +34,6 @@ SELECT event.*
 FROM event_identity AS claimed
 JOIN event ON event.account = claimed.account AND event.occurred_at = claimed.occurred_at AND event.key = claimed.key
 WHERE claimed.account = $1 AND claimed.key = $2 AND ($3::timestamptz IS NULL OR claimed.occurred_at = $3)
+  AND claimed.occurred_at >= (SELECT raw_from FROM retained_range)
 ORDER BY claimed.occurred_at DESC
 LIMIT 1;

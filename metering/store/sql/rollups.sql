@@ -1,11 +1,11 @@
 -- name: read_horizon
--- Where the rollups stand, in the snapshot that the answer is read from, and when that snapshot was taken.
-SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at,
+-- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
+SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
        EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending,
        (SELECT count(*) > 1000 FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first)
            AS has_many_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes
-FROM rollup_horizon;
+FROM rollup_horizon CROSS JOIN retained_range;
 
 -- name: publish_horizon
 -- From now on writers log as pending what they write below $1, and what they write from there to $2, the tail's end.
@@ -41,9 +41,10 @@ WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
   AND (classid::bigint << 32 | objid::bigint) = $1;
 
 -- name: read_pending
--- Pending log entries of quarters of an hour that were rolled up, close together in time. $1: at most so many.
+-- Pending log entries of quarters of an hour that were rolled up, close together in time. $1: at most so many. There are
+-- none of those whose events may be gone (docs/adr/0010), and if there were, rolling them up would erase what is kept.
 SELECT id, account, bucket FROM pending_bucket
-WHERE bucket < (SELECT complete_at FROM rollup_horizon)
+WHERE bucket < (SELECT complete_at FROM rollup_horizon) AND bucket >= (SELECT raw_from FROM retained_range)
 ORDER BY bucket LIMIT $1;
 
 -- name: delete_pending
