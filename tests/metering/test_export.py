@@ -290,7 +290,10 @@ def test_a_file_that_is_not_complete_has_no_name(database_url: str, tmp_path: Pa
                 )
                 await lock_waiters(database_url, 1)
                 partial = await asyncio.to_thread(lambda: list(tmp_path.glob(".usage.csv.*.partial")))
-                await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND backend_type = 'client backend' AND wait_event_type = 'Lock'"
+                )
                 _, complaint = await process.communicate()
         finally:
             await connection.close()
