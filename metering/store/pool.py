@@ -61,14 +61,14 @@ class Database:
         """A connection outside of a transaction."""
         with translated():
             async with self._pool.acquire(timeout=self._limits.database_connect_seconds_max) as connection:
-                with _given_up_when_silent(connection):
+                with _given_up_when_lost(connection):
                     yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One unit of work: committed when the block ends, rolled back when it raises."""
         async with self.connection() as connection, connection.transaction():
-            with _given_up_when_silent(connection):
+            with _given_up_when_lost(connection):
                 yield connection
 
     @asynccontextmanager
@@ -80,11 +80,14 @@ class Database:
 
 
 @contextmanager
-def _given_up_when_silent(connection: Connection) -> Iterator[None]:
-    """End a connection on which nothing was heard in time: the driver would wait as long again before its ROLLBACK."""
+def _given_up_when_lost(connection: Connection) -> Iterator[None]:
+    """End a connection on which nothing was heard in time, or the driver lost its place in a conversation that broke off.
+
+    Else it would say its ROLLBACK, and wait as long again, or complain of that instead.
+    """
     try:
         yield
-    except TimeoutError:
+    except (TimeoutError, asyncpg.InternalClientError):
         connection.terminate()
         raise
 

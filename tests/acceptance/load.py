@@ -117,7 +117,7 @@ class Load:
             ended.set()
             for client in clients:
                 client.join()
-        assert [] == self.faults
+        assert [] == self.faults, self.faults[:2]
 
     def await_acknowledged(self, batches: int) -> None:
         """Wait until so many batches more are acknowledged."""
@@ -131,7 +131,7 @@ class Load:
 
     def _await(self, reached: Callable[[], bool]) -> None:
         until(lambda: reached() or self.faults, _WAIT_SECONDS_MAX)
-        assert [] == self.faults
+        assert [] == self.faults, self.faults[:2]
 
     def _insist(self, address: str, ended: threading.Event) -> None:
         with _client(address) as client:

@@ -6,7 +6,7 @@ clients ask it, and looked up in the database itself. A request that got no answ
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
@@ -437,9 +437,16 @@ class Pair:
 
     async def _disarm(self, fault: Strike | Cut | None) -> None:
         if isinstance(fault, Strike):
-            await self._connection.execute(f"DROP TRIGGER count_down ON {fault.table}")
+            await self._drop_trigger(fault.table)
         for proxy in self._proxies:
             proxy.pass_all()
+
+    async def _drop_trigger(self, table: str) -> None:
+        """Whoever rolls up locks the table and its partitions in another order than this does."""
+        while True:
+            with suppress(asyncpg.DeadlockDetectedError):
+                await self._connection.execute(f"DROP TRIGGER count_down ON {table}")
+                return
 
     def _explained(self, done: Sequence[Done], ends: Sequence[Books], found: Shown) -> str:
         lines = ["answered, and expected of each alone:"]
