@@ -225,7 +225,7 @@ def test_a_year_of_flights_is_counted_to_the_last_digit(
         _assert_answers(service, expected)
 
         _import_all(run_cli, service, files, "0 accepted, {:,} duplicates, 0 rejected.\n")
-        until(lambda: pending(service) == 0, 120)
+        until(lambda: pending(service) == 0, 600)
         _assert_answers(service, expected)
         service.stop()
 
