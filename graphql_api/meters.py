@@ -12,12 +12,14 @@ from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_curso
 from graphql_api.problems import Conflict, InvalidInput
 from graphql_api.questions import DimensionFilter
 from graphql_api.scalars import DecimalText, Instant, JsonObject
-from metering import aggregations, meters
-from metering.aggregations import Aggregation, RoundingMode
+from metering import meters
+from metering.aggregations import Aggregation
 from metering.events import Dimension
 from metering.keys import Scope
 from metering.meters import FILTERED, Definition, filter_json, find_meter, read_meters
 from metering.questions import ValueFilter
+from rating import steps
+from rating.steps import RoundingMode
 
 _AGGREGATIONS: Final[Mapping[Aggregation, str]] = {
     Aggregation.SUM: "All quantities together. From rollups; adds up over groups.",
@@ -189,7 +191,7 @@ def _definition(given: PutMeterInput) -> Definition:
         aggregation=given.aggregation,
         distinct=given.distinct or None,
         filters=_filters(given.filter),
-        rounding=None if rounding is None else aggregations.Rounding(rounding.mode, rounding.step),
+        rounding=None if rounding is None else steps.Rounding(rounding.mode, rounding.step),
     )
 
 
