@@ -10,6 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
 from metering.events import plain
+from rating.periods import instant_text
 
 DecimalText = NewType("DecimalText", Decimal)
 Instant = NewType("Instant", datetime)
@@ -18,9 +19,8 @@ ZoneName = NewType("ZoneName", str)
 JsonObject = NewType("JsonObject", object)
 
 
-def instant_text(instant: datetime) -> str:
-    """An instant as the API writes it: RFC 3339 in UTC with `Z`, fractions only where there are some."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _write_instant(instant: datetime) -> str:
+    return instant_text(instant.astimezone(UTC))
 
 
 def _parse_decimal(value: object) -> Decimal:
@@ -88,7 +88,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "DateTime",
         "An instant, RFC 3339 with offset, for example `2026-03-01T00:00:00Z`.",
         f"{_HIVE}/andimarek/date-time.html",
-        instant_text,
+        _write_instant,
         _parse_instant,
     ),
     BigInt: _scalar(
