@@ -89,6 +89,12 @@ async def work_as_writer(connection: Connection) -> None:
     await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
 
 
+async def writers_at_work(connection: Connection) -> list[str]:
+    """The writers that are at work now, as transactions of a session."""
+    rows = await connection.fetch(sql("events.writers_at_work"), WRITERS_LOCK)
+    return [row["virtualtransaction"] for row in rows]
+
+
 async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> bool:
     """Have the buckets rolled up anew in which this transaction, which works as a writer, changed events.
 

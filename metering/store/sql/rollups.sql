@@ -32,14 +32,6 @@ DELETE FROM pending_minute WHERE bucket < $1;
 -- Every minute below $1 is rolled up; the one that $1 lies in, as far as that.
 UPDATE rollup_horizon SET tail_complete_at = $1 WHERE tail_complete_at < $1;
 
--- name: writers_at_work
--- The writers that hold the lock now, as transactions of a session. $1: the lock.
-SELECT virtualtransaction
-FROM pg_locks
-WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (classid::bigint << 32 | objid::bigint) = $1;
-
 -- name: read_pending
 -- Pending log entries of quarters of an hour that were rolled up, close together in time. $1: at most so many. There are
 -- none of those whose events may be gone (docs/adr/0010), and if there were, rolling them up would erase what is kept.
