@@ -1,11 +1,11 @@
 -- name: read_horizon
 -- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
 SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
-       EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending,
-       (SELECT count(*) > 1000 FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first)
-           AS has_many_pending,
+       pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes
-FROM rollup_horizon CROSS JOIN retained_range;
+FROM rollup_horizon CROSS JOIN retained_range CROSS JOIN LATERAL (
+    SELECT count(*) AS counted FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first
+) AS pending;
 
 -- name: publish_horizon
 -- From now on writers log as pending what they write below $1, and what they write from there to $2, the tail's end.
