@@ -103,7 +103,8 @@ async def log_pending(connection: Connection, changed: Sequence[tuple[str, datet
     published = await connection.fetchrow(sql("events.read_published"))
     assert published is not None, "the first migration puts one row there"
     published_at, complete_at, tail_published_at = published
-    late = [each for each in changed if each[1] < published_at or each[1] < tail_published_at]
+    late_below = max(published_at, tail_published_at)
+    late = [each for each in changed if each[1] < late_below]
     quarters = {(account, quarter_hour_of(at)) for account, at in late if at < published_at}
     # Also where both horizons have been published: until the one is complete, readers take minutes.
     minutes = {(account, minute_of(at)) for account, at in late if complete_at <= at < tail_published_at}
