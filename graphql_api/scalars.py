@@ -9,7 +9,7 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
-from metering.events import plain
+from rating.exact import plain
 from rating.periods import instant_text
 
 DecimalText = NewType("DecimalText", Decimal)

@@ -15,13 +15,14 @@ import msgspec
 
 from metering.aggregations import TRAITS, Aggregation
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
-from metering.events import Dimension, plain
+from metering.events import Dimension
 from metering.keys import ApiKey
 from metering.limits import Limits
 from metering.questions import Question, ValueFilter
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from rating.exact import plain
 from rating.steps import Rounding, RoundingMode
 
 # The dimensions that a meter can be narrowed by; who used it is for a question to say.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from metering.errors import InputIssue, InvalidInputError
-from metering.events import plain
+from rating.exact import plain
 from rating.periods import instant_text
 
 # What a spreadsheet may take for the beginning of a formula, or skip before one.

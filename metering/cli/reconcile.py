@@ -14,10 +14,10 @@ from metering.cli.console import ERR, say
 from metering.cli.running import with_database
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
-from metering.events import plain
 from metering.limits import LIMITS
 from metering.rollups.reconcile import Compared, Drift, DriftingRow, Figures, Reconciler
 from metering.store.pool import Database
+from rating.exact import plain
 from rating.periods import instant_text
 
 _SAMPLE: Final = 100

@@ -14,12 +14,12 @@ from metering.events import (
     identity_key,
     in_utc,
     joined_values,
-    plain,
     sorted_attributes,
 )
 from metering.ingest.decode import NO_OFFSET, Decoded
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import Limits
+from rating.exact import plain
 from rating.periods import instant_text
 
 # Of the joined values: one more is a NUL in one of them.

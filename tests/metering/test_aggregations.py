@@ -22,8 +22,8 @@ from metering.aggregations import (
     quotient,
     seconds_of,
 )
-from metering.events import plain
 from metering.periods import Period
+from rating.exact import plain
 from rating.steps import Rounding, RoundingMode
 from tests.strategies import FEW_DAYS, MANY, decimals, instants
 
