@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check format bench lock clean help
+.PHONY: setup demo test soak check format bench lock clean help
 
 help: ## List the verbs.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
 
 test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BIN names its bin folder.
 	@$(BIN)/pytest --numprocesses auto --dist loadfile
+
+soak: setup ## The state machines for hours: METERING_TEST_SOAK times as long as in the tests (20, unless set).
+	@METERING_TEST_SOAK=$${METERING_TEST_SOAK:-20} $(BIN)/pytest --numprocesses auto --dist load -m machine
 
 check: setup ## Format, lint, types, import contracts.
 	$(BIN)/ruff format --check .

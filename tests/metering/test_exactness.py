@@ -16,9 +16,8 @@ from typing import Any, Final, TypeVar
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
@@ -50,6 +49,7 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from tests.conftest import Server
+from tests.machines import play_machine
 
 START: Final = datetime(2026, 3, 27, 9, 30, tzinfo=UTC)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -608,19 +608,14 @@ class Exactness(RuleBasedStateMachine):
         return keys[:first]
 
 
+@pytest.mark.machine
 def test_every_answer_is_the_naive_one(servers: dict[str, Server], engine: str) -> None:
     """However events, refreshes, deaths and restarts follow each other, every answer is that of the events alone."""
 
     class OnThisEngine(Exactness):
         server = servers[engine]
 
-    checked = settings(
-        max_examples=15,
-        stateful_step_count=14,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(OnThisEngine, settings=checked)
+    play_machine(OnThisEngine, engine, plays=40, steps=50)
 
 
 # ---------------------------------------------------------------- the races, one by one

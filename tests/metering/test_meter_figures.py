@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule
 
 from metering.aggregations import Aggregation, Figure
 from metering.corrections import correct_event
@@ -36,6 +36,7 @@ from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.steps import Rounding, RoundingMode, round_to_step
 from tests.conftest import Server
+from tests.machines import play_machine
 from tests.metering.test_exactness import (
     EVERYTHING,
     KEY,
@@ -382,19 +383,14 @@ class MeterExactness(Exactness):
             self.run(compare(self.database, Naive(self.events, definition, question), bucket, order, first))
 
 
+@pytest.mark.machine
 def test_every_figure_is_the_naive_one(servers: dict[str, Server], engine: str) -> None:
     """However events, refreshes, deaths and restarts follow each other, every meter says what the events alone say."""
 
     class OnThisEngine(MeterExactness):
         server = servers[engine]
 
-    checked = settings(
-        max_examples=15,
-        stateful_step_count=12,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(OnThisEngine, settings=checked)
+    play_machine(OnThisEngine, engine, plays=15, steps=40)
 
 
 # ---------------------------------------------------------------- few gauges, few instants

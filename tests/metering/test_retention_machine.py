@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
 from metering.corrections import correct_event
 from metering.errors import ConflictError, InvalidInputError
@@ -30,6 +29,7 @@ from metering.rollups.retained import Nearest, Retained, nearest
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from tests.conftest import Server
+from tests.machines import play_machine
 from tests.metering.test_exactness import (
     KEY,
     PATIENCE_SECONDS,
@@ -179,16 +179,11 @@ class Forgetting(Exactness):
         await self._compare_groups(question, order, first)
 
 
+@pytest.mark.machine
 def test_whatever_is_dropped_answers_are_exact(servers: dict[str, Server], engine: str) -> None:
     """However recording, refreshing, dropping, converting and dying follow each other, what is answered is the naive answer."""
 
     class OnThisEngine(Forgetting):
         server = servers[engine]
 
-    checked = settings(
-        max_examples=12,
-        stateful_step_count=14,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(OnThisEngine, settings=checked)
+    play_machine(OnThisEngine, engine, plays=12, steps=40)

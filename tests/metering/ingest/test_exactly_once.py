@@ -15,15 +15,15 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 import httpx2
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from starlette.types import ASGIApp, Message
 
 from graphql_api.app import create_app
 from metering.config import Settings
 from metering.limits import LIMITS, Limits
 from tests.conftest import ADMIN_KEY, Server, bearer, running
+from tests.machines import play_machine
 from tests.metering.ingest.books import Answer, Books, Content, Done, Name, Order, Request, Sent, Totals, possible
 from tests.proxy import Proxy
 
@@ -543,19 +543,14 @@ class ExactlyOnce(RuleBasedStateMachine):
         return event._replace(occurred_at=at if draft.restamped else event.occurred_at, spelling=draft.spelling)
 
 
+@pytest.mark.machine
 def test_every_event_counts_once(servers: dict[str, Server], engine: str) -> None:
     """However requests, retries, conflicts, corrections, faults and restarts are mixed, the database has what the model has."""
 
     class OnThisEngine(ExactlyOnce):
         server = servers[engine]
 
-    checked = settings(
-        max_examples=25,
-        stateful_step_count=15,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(OnThisEngine, settings=checked)
+    play_machine(OnThisEngine, engine, plays=25, steps=40)
 
 
 # ---------------------------------------------------------------- the worst moments, one by one
