@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from profile import ACCOUNTS, Templates
 
 import asyncpg
@@ -24,8 +24,6 @@ from metering.config import Settings
 from metering.limits import LIMITS
 from metering.store.pool import Database
 
-# Events of the last minute, as they come from services that are well.
-SPREAD = timedelta(minutes=1)
 SETTLE_SECONDS_MAX = 900
 WARM_UP_SECONDS = 15
 _SETTLED = """
@@ -80,7 +78,7 @@ async def through_the_endpoint(
     address: str, measured: Measured, size: int, seconds: float, duplicates: float = 0
 ) -> Measured:
     """Send for so many seconds, over as many connections as CONNECTIONS says."""
-    templates = Templates(time.time_ns(), datetime.now(UTC), SPREAD, size, duplicates)
+    templates = Templates(time.time_ns(), size, duplicates)
     clients = [await Client.connect(address) for _ in range(CONNECTIONS[size])]
     measured.begin()
     until = time.perf_counter() + seconds

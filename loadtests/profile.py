@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +14,9 @@ _ENCODER = msgspec.json.Encoder()
 # Stand in ids for what makes them new each time that a body is sent, or the same as when it was sent first.
 _NEW = b"@@@@@@@@"
 _SEEN = b"########"
+# Stands for when the events of a body happened: a little before it is sent, as a service's buffer is sent after a moment.
+_AT = "%%%%-%%-%%T%%:%%:%%.%%%%%%+%%:%%"
+_LATE_SECONDS = 2.0
 
 
 def events(seed: int, now: datetime, spread: timedelta) -> Iterator[dict[str, Any]]:
@@ -49,9 +52,9 @@ def bodies(seed: int, now: datetime, spread: timedelta, size: int, count: int) -
 class Templates:
     """Bodies that can be sent again and again as new events: making each from nothing would cost as much as taking it."""
 
-    def __init__(self, seed: int, now: datetime, spread: timedelta, size: int, duplicates: float = 0) -> None:
+    def __init__(self, seed: int, size: int, duplicates: float = 0) -> None:
         self._rolls = random.Random(seed)
-        stream = events(seed, now, spread)
+        stream = events(seed, datetime.now(UTC), timedelta(minutes=1))
         self._first = self._token()
         self._templates = [
             _ENCODER.encode([self._marked(next(stream), duplicates) for _ in range(size)])
@@ -60,14 +63,16 @@ class Templates:
         self._next = 0
 
     def body(self) -> bytes:
-        """The next body: its ids are new, but for the share that repeats what this template sent when it was sent first."""
+        """The next body: it happened now, and its ids are new, but for the share that repeats what it was sent with first."""
         template = self._templates[self._next]
         self._next = (self._next + 1) % len(self._templates)
-        return template.replace(_NEW, self._token()).replace(_SEEN, self._first)
+        at = datetime.now(UTC) - timedelta(seconds=self._rolls.expovariate(1 / _LATE_SECONDS))
+        stamp = at.isoformat(timespec="microseconds").encode()
+        return template.replace(_AT.encode(), stamp).replace(_NEW, self._token()).replace(_SEEN, self._first)
 
     def _token(self) -> bytes:
         return b"%08x" % self._rolls.getrandbits(32)
 
     def _marked(self, event: dict[str, Any], duplicates: float) -> dict[str, Any]:
         marker = _SEEN if self._rolls.random() < duplicates else _NEW
-        return event | {"id": event["id"][8:] + marker.decode()}
+        return event | {"id": event["id"][8:] + marker.decode(), "occurred_at": _AT}
