@@ -19,7 +19,7 @@ from metering.ingest.admit import quantity_fault, text_fault
 from metering.keys import ApiKey
 from metering.limits import Limits
 from metering.recorded import RecordedEvent
-from metering.store.event_log import log_pending, work_as_writer
+from metering.store.event_log import log_changed, work_as_writer
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -82,7 +82,7 @@ async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey,
         if row["voided"]:
             raise ConflictError("The event is void already; send a new one in its place.")
         corrected = await _change(connection, row, order, by=f"{key.name} ({key.prefix})")
-        await log_pending(connection, [(order.account, occurred_at)])
+        await log_changed(connection, order.account, occurred_at)
     return corrected
 
 

@@ -257,6 +257,7 @@ async def _parts(
         raw=min(len(covered.raw), APART_MAX + 1),
         pending=horizon.has_pending and bool(covered.days or covered.quarters),
         pending_minutes=horizon.has_pending_minutes and bool(covered.minutes or covered.open),
+        late=horizon.has_late and bool(covered.minutes or covered.open),
     )
     values = {shape.parameter: values for shape, values in filters}
     hashed = shape.pending and horizon.has_many_pending and "account" not in {each.dimension for each, _ in filters}

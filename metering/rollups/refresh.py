@@ -23,7 +23,7 @@ import msgspec
 
 from metering.periods import Period
 from metering.store.event_log import quarter_hour_of, writers_at_work
-from metering.store.minutes import roll_up_minutes, roll_up_minutes_again
+from metering.store.minutes import NO_STEP, Step, roll_up_minutes
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import rollups_of
@@ -39,7 +39,6 @@ _TAIL_GRACE_MIN: Final = timedelta(seconds=5)
 _ONE_LATE_IN: Final = 100
 _FAR_FEWER: Final = 10
 _SHRINK: Final = 0.98
-_PENDING_MINUTES_MAX: Final = 20_000
 
 
 class Refreshed(msgspec.Struct, frozen=True):
@@ -69,35 +68,35 @@ class Refresher:
         async with alone(self._database, REFRESHER_LOCK) as connection:
             if connection is None:
                 return None
-            complete_at, tail_events = await self._advance(connection, now or datetime.now(UTC))
-            minutes = await self._work_off_minutes(connection)
-            self._adapt(tail_events, minutes)
+            complete_at, step = await self._advance(connection, now or datetime.now(UTC))
+            self._adapt(step)
             started = time.monotonic()
             worked_off = await self._work_off(connection) if late else 0
             late_seconds = time.monotonic() - started
-            more = worked_off >= self._rollups.pending_rows_max or minutes >= _PENDING_MINUTES_MAX
-            return Refreshed(complete_at, worked_off + minutes, more=more, late_seconds=late_seconds)
+            more = worked_off >= self._rollups.pending_rows_max
+            worked_off += step.late + step.corrected
+            return Refreshed(complete_at, worked_off, more=more, late_seconds=late_seconds)
 
-    async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, int]:
-        """Move both horizons; say where the first is now, and how many events the tail took up."""
-        row = await connection.fetchrow("SELECT complete_at, tail_complete_at FROM rollup_horizon")
+    async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, Step]:
+        """Move both horizons; say where the first is now, and what the tail took up."""
+        row = await connection.fetchrow(sql("rollups.read_horizon_and_log"))
         assert row is not None, "the first migration puts one row there"
-        complete_at, tail_at = row
+        complete_at, tail_at, has_logged = row
         until = max(complete_at, quarter_hour_of(now - _GRACE))
         tail_until = max(tail_at, until, (now - self._tail_grace).replace(microsecond=0))
-        if (until, tail_until) == (complete_at, tail_at):
-            return complete_at, 0
-        await connection.execute(sql("rollups.publish_horizon"), until, tail_until)
-        await self._await_writers(connection)
+        moves = (until, tail_until) != (complete_at, tail_at)
+        if moves:
+            await connection.execute(sql("rollups.publish_horizon"), until, tail_until)
+            await self._await_writers(connection)
         if until > complete_at:
             await self._rollups.roll_up(connection, Period(complete_at, until))
-        return until, await roll_up_minutes(connection, Period(max(tail_at, until), tail_until))
+        return until, await roll_up_minutes(connection, tail_until) if moves or has_logged else NO_STEP
 
-    def _adapt(self, tail_events: int, late: int) -> None:
+    def _adapt(self, step: Step) -> None:
         """Follow the clock at a longer distance where many events came too late for the tail; at a shorter one where few did."""
-        if late * _ONE_LATE_IN > tail_events:
+        if step.late * _ONE_LATE_IN > step.events:
             self._tail_grace = min(2 * self._tail_grace, _GRACE)
-        elif late * _ONE_LATE_IN * _FAR_FEWER < tail_events:
+        elif step.late * _ONE_LATE_IN * _FAR_FEWER < step.events:
             self._tail_grace = max(self._tail_grace * _SHRINK, _TAIL_GRACE_MIN)
 
     async def _await_writers(self, connection: Connection) -> None:
@@ -109,11 +108,4 @@ class Refresher:
         if rows:
             quarters = sorted({(row["account"], row["bucket"]) for row in rows})
             await self._rollups.roll_up_again(connection, quarters, [row["id"] for row in rows])
-        return len(rows)
-
-    async def _work_off_minutes(self, connection: Connection) -> int:
-        rows = await connection.fetch(sql("rollups.read_pending_minutes"), _PENDING_MINUTES_MAX)
-        if rows:
-            minutes = sorted({(row["account"], row["bucket"]) for row in rows})
-            await roll_up_minutes_again(connection, minutes, [row["id"] for row in rows])
         return len(rows)

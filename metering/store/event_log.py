@@ -68,7 +68,7 @@ class EventLog:
         rows, claims = _rows(events)
         await copy_rows(connection, "event_identity", _IDENTITY_COLUMNS, claims)
         await copy_rows(connection, "event", _EVENT_COLUMNS, rows)
-        if await log_pending(connection, [(event.event.account, event.occurred_at) for event, _ in events]):
+        if await _log_late(connection, [event for event, _ in events]):
             # Nothing is given up above the published horizon, so only who is late need look.
             taken_from = await connection.fetchval(sql("events.read_taken_from"))
             if any(event.occurred_at < taken_from for event, _ in events):
@@ -95,24 +95,51 @@ async def writers_at_work(connection: Connection) -> list[str]:
     return [row["virtualtransaction"] for row in rows]
 
 
-async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> bool:
-    """Have the buckets rolled up anew in which this transaction, which works as a writer, changed events.
+async def log_changed(connection: Connection, account: str, occurred_at: datetime) -> None:
+    """Have the buckets rolled up anew in which this transaction, which works as a writer, corrected an event."""
+    horizon = await _published(connection)
+    if occurred_at < horizon.published_at:
+        await connection.execute(sql("events.log_pending"), [account], [quarter_hour_of(occurred_at)])
+    if horizon.in_tail(occurred_at):
+        await connection.execute(sql("events.log_corrected_minute"), account, minute_of(occurred_at))
 
-    Each is told by its account and when it occurred. Returns whether any of them was late.
-    """
-    published = await connection.fetchrow(sql("events.read_published"))
-    assert published is not None, "the first migration puts one row there"
-    published_at, complete_at, tail_published_at = published
-    late_below = max(published_at, tail_published_at)
-    late = [each for each in changed if each[1] < late_below]
-    quarters = {(account, quarter_hour_of(at)) for account, at in late if at < published_at}
-    # Also where both horizons have been published: until the one is complete, readers take minutes.
-    minutes = {(account, minute_of(at)) for account, at in late if complete_at <= at < tail_published_at}
+
+async def _log_late(connection: Connection, events: Sequence[AdmittedEvent]) -> bool:
+    """Log those of these events, which this transaction wrote, that the rollups may have passed. Says whether there are any."""
+    horizon = await _published(connection)
+    late_below = max(horizon.published_at, horizon.tail_published_at)
+    late = [each for each in events if each.occurred_at < late_below]
+    quarters = {
+        (each.event.account, quarter_hour_of(each.occurred_at))
+        for each in late
+        if each.occurred_at < horizon.published_at
+    }
     if quarters:
         await connection.execute(sql("events.log_pending"), *zip(*sorted(quarters), strict=True))
-    if minutes:
-        await connection.execute(sql("events.log_pending_minutes"), *zip(*sorted(minutes), strict=True))
+    # Also where both horizons have been published: until the one is complete, readers take minutes.
+    of_tail = sorted(
+        (each.event.account, each.occurred_at, each.key) for each in late if horizon.in_tail(each.occurred_at)
+    )
+    if of_tail:
+        await connection.execute(sql("events.log_late"), *zip(*of_tail, strict=True))
     return bool(late)
+
+
+class _Published(NamedTuple):
+    """Below which instants events are late, as this transaction, which works as a writer, has to see it."""
+
+    published_at: datetime
+    complete_at: datetime
+    tail_published_at: datetime
+
+    def in_tail(self, occurred_at: datetime) -> bool:
+        return self.complete_at <= occurred_at < self.tail_published_at
+
+
+async def _published(connection: Connection) -> _Published:
+    row = await connection.fetchrow(sql("events.read_published"))
+    assert row is not None, "the first migration puts one row there"
+    return _Published(*row)
 
 
 def quarter_hour_of(instant: datetime) -> datetime:

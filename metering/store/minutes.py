@@ -1,11 +1,15 @@
 """The tail: figures by minute between the horizon and a few seconds ago, in plain tables on every engine.
 
-What is below the horizon is taken out of it in the transaction in which the horizon moves.
+Every step brings it up to what its one snapshot sees: what lies between its old end and its new one, and the events that
+came too late for an earlier step and were logged. After it, an event of the tail is in its rows or in the log, never in both.
+What is below the horizon is taken out of it in the transaction in which the horizon moves. See docs/adr/0009 and 0014.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+
+import msgspec
 
 from metering.periods import Period
 from metering.store import rollup_statements as statements
@@ -22,52 +26,66 @@ _STATEMENT_SECONDS_MAX: Final = 600
 AccountMinute = tuple[str, datetime]
 
 
-async def roll_up_minutes(connection: Connection, period: Period) -> int:
-    """Add the events of the period, which begins where the tail ends, to their minutes; say how many there were."""
-    async with connection.transaction():
-        if await connection.fetchval(statements.LOCK_TAIL) != period.start:
-            return 0  # somebody else moved it: behind a transaction pooler, the refresher's lock fences nothing
+class Step(msgspec.Struct, frozen=True):
+    """What a step of the tail took up: events in time, events that were late, and minutes of accounts that were corrected."""
+
+    events: int
+    late: int
+    corrected: int
+
+
+NO_STEP: Final = Step(0, 0, 0)
+
+
+async def roll_up_minutes(connection: Connection, end: datetime) -> Step:
+    """Bring the tail up to an instant, which may be where it ends already, in one transaction."""
+    # One snapshot for all: whether an event is among those of the new stretch or in the log must not change in between.
+    async with connection.transaction(isolation="repeatable_read"):
+        horizon = await connection.fetchrow(statements.LOCK_TAIL)
+        assert horizon is not None, "the first migration puts one row there"
+        complete_at, tail_at = horizon
+        if tail_at > end:
+            return NO_STEP  # somebody else moved it: behind a transaction pooler, the refresher's lock fences nothing
         await connection.execute(statements.HASHED)
-        events: int = await connection.fetchval(
-            statements.ADD_TO_MINUTES, period.start, period.end, timeout=_STATEMENT_SECONDS_MAX
+        late: int = await _fetchval(
+            connection, statements.ADD_LATE_TO_MINUTES, complete_at, tail_at, minute_of(tail_at)
         )
-        over = minute_of(period.start), minute_of(period.end)
-        if over[0] < over[1]:
+        events: int = await _fetchval(connection, statements.ADD_TO_MINUTES, tail_at, end)
+        over = Period(minute_of(tail_at), minute_of(end))
+        if over.start < over.end:
             for rollup in WHOLE_MINUTES:
-                await _execute(connection, statements.roll_up(rollup), *over)
-        await connection.execute(sql("rollups.complete_tail"), period.end)
-    return events
+                await _execute(connection, statements.roll_up(rollup), over.start, over.end)
+        corrected = [tuple(row) for row in await connection.fetch(sql("rollups.drop_pending_minutes"))]
+        await _roll_up_again(connection, sorted({each for each in corrected if each[1] >= complete_at}), end)
+        await connection.execute(sql("rollups.complete_tail"), end)
+    return Step(events, late, len(corrected))
 
 
-async def roll_up_minutes_again(
-    connection: Connection, minutes: Sequence[AccountMinute], log_ids: Sequence[int]
-) -> None:
-    """Roll up these minutes anew, as far as the tail goes, and forget the log entries that asked for it."""
-    async with connection.transaction():
-        tail_at = await connection.fetchval(statements.LOCK_TAIL)
-        complete_at = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-        await connection.execute(statements.HASHED)
-        await connection.execute(statements.found(len(minutes)))
-        # What the horizon has passed is pending below it, too, where it has to be.
-        below = [each for each in minutes if each[1] >= complete_at]
-        over = [each for each in below if each[1] < minute_of(tail_at)]
-        for rollup in (MINUTE_BY_PRODUCT, *WHOLE_MINUTES):
-            of_rollup = below if rollup is MINUTE_BY_PRODUCT else over
-            if of_rollup:
-                accounts, buckets = zip(*of_rollup, strict=True)
-                start, end = min(buckets), min(tail_at, max(buckets) + _MINUTE)
-                if rollup.has_account:
-                    await _execute(connection, statements.drop_late(rollup), accounts, buckets, start, end)
-                    await _execute(connection, statements.roll_up_late(rollup), accounts, buckets, start, end)
-                else:
-                    starts = sorted(set(buckets))
-                    await _execute(connection, statements.drop_buckets(rollup), starts)
-                    await _execute(connection, statements.roll_up_buckets(rollup), starts, start, end)
-        await connection.execute(sql("rollups.delete_pending_minutes"), log_ids)
+async def _roll_up_again(connection: Connection, minutes: Sequence[AccountMinute], tail_at: datetime) -> None:
+    """Roll up these minutes anew, as far as the tail goes."""
+    over = [each for each in minutes if each[1] < minute_of(tail_at)]
+    await connection.execute(statements.found(len(minutes)))
+    for rollup in (MINUTE_BY_PRODUCT, *WHOLE_MINUTES):
+        of_rollup = minutes if rollup is MINUTE_BY_PRODUCT else over
+        if of_rollup:
+            accounts, buckets = zip(*of_rollup, strict=True)
+            start, end = min(buckets), min(tail_at, max(buckets) + _MINUTE)
+            if rollup.has_account:
+                await _execute(connection, statements.drop_late(rollup), accounts, buckets, start, end)
+                await _execute(connection, statements.roll_up_late(rollup), accounts, buckets, start, end)
+            else:
+                starts = sorted(set(buckets))
+                await _execute(connection, statements.drop_buckets(rollup), starts)
+                await _execute(connection, statements.roll_up_buckets(rollup), starts, start, end)
 
 
 async def _execute(connection: Connection, statement: str, *arguments: object) -> None:
     await connection.execute(statement, *arguments, timeout=_STATEMENT_SECONDS_MAX)
+
+
+async def _fetchval(connection: Connection, statement: str, *arguments: object) -> int:
+    value: int = await connection.fetchval(statement, *arguments, timeout=_STATEMENT_SECONDS_MAX)
+    return value
 
 
 async def move_horizon(connection: Connection, complete_at: datetime) -> None:

@@ -4,11 +4,13 @@ from typing import Final
 
 from metering.store.tables import (
     DAY_SECONDS,
+    MINUTE,
     MINUTE_BY_PRODUCT,
     MINUTE_SECONDS,
     QUARTER_HOUR,
     QUARTER_HOUR_SECONDS,
     REQUIRED_DIMENSIONS,
+    WHOLE_MINUTES,
     Rollup,
 )
 
@@ -23,7 +25,7 @@ _LATE: Final = "unnest($1::text[], $2::timestamptz[]) AS late (account, bucket)"
 
 # Held until the step commits: two refreshers never roll up the same buckets side by side.
 LOCK_HORIZON: Final = "SELECT complete_at FROM rollup_horizon FOR UPDATE"
-LOCK_TAIL: Final = "SELECT tail_complete_at FROM rollup_horizon FOR UPDATE"
+LOCK_TAIL: Final = "SELECT complete_at, tail_complete_at FROM rollup_horizon FOR UPDATE"
 
 # PostgreSQL expects about as many groups as events and would sort them; there are far fewer, and hashing takes a quarter
 # of the time. What does not fit into memory is hashed in parts.
@@ -200,6 +202,21 @@ def _width(rollup: Rollup) -> str:
     return _WIDTHS[rollup.width_seconds]
 
 
+def _add_found(rollup: Rollup) -> str:
+    return f"""
+    INSERT INTO {rollup.name} ({_target(rollup)})
+    SELECT bucket, {_columns(rollup)}, {_OF_EVENTS} FROM found WHERE bucket < $3 GROUP BY bucket, {_columns(rollup)}
+    """
+
+
+_ADD_TO_MINUTES_BY_PRODUCT: Final = f"INSERT INTO {MINUTE_BY_PRODUCT.name} AS kept ({_target(MINUTE_BY_PRODUCT)})"
+_ADDED: Final = """
+ON CONFLICT (account, bucket, product, unit) DO UPDATE SET
+    quantity = kept.quantity + excluded.quantity, events = kept.events + excluded.events,
+    minimum = least(kept.minimum, excluded.minimum), maximum = greatest(kept.maximum, excluded.maximum)
+"""
+
+
 FIND_CHANGES: Final = _find_changes()
 FIND_SHRUNK: Final = "SELECT DISTINCT account, bucket FROM late_change WHERE NOT grows"
 
@@ -210,11 +227,26 @@ WITH fresh AS (
     FROM event
     WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided
     GROUP BY 1, {_columns(MINUTE_BY_PRODUCT)}
-), added AS (
-    INSERT INTO {MINUTE_BY_PRODUCT.name} AS kept ({_target(MINUTE_BY_PRODUCT)}) SELECT * FROM fresh
-    ON CONFLICT (account, bucket, product, unit) DO UPDATE SET
-        quantity = kept.quantity + excluded.quantity, events = kept.events + excluded.events,
-        minimum = least(kept.minimum, excluded.minimum), maximum = greatest(kept.maximum, excluded.maximum)
-)
+), added AS ({_ADD_TO_MINUTES_BY_PRODUCT} SELECT * FROM fresh {_ADDED})
 SELECT coalesce(sum(events), 0)::bigint FROM fresh
+"""
+
+# Add late events to the minutes of the tail, and forget them; answers how many there were. The tail is what lies between
+# $1 and $2, and minutes below $3 are over. They get rows of their own where nothing tells rows apart: minutes do not last.
+ADD_LATE_TO_MINUTES: Final = f"""
+WITH late AS (
+    DELETE FROM late_event RETURNING account, occurred_at, key
+), found AS MATERIALIZED (
+    SELECT named.* FROM late CROSS JOIN LATERAL (
+        SELECT {_bucket(MINUTE)} AS bucket, {_columns(MINUTE)}, quantity FROM event
+        WHERE account = late.account AND occurred_at = late.occurred_at AND key = late.key
+            AND occurred_at >= $1 AND occurred_at < $2 AND NOT voided
+        OFFSET 0
+    ) AS named
+), by_product AS (
+    {_ADD_TO_MINUTES_BY_PRODUCT}
+    SELECT bucket, {_columns(MINUTE_BY_PRODUCT)}, {_OF_EVENTS} FROM found
+    GROUP BY bucket, {_columns(MINUTE_BY_PRODUCT)} {_ADDED}
+), {", ".join(f"into_{rollup.name} AS ({_add_found(rollup)})" for rollup in WHOLE_MINUTES)}
+SELECT count(*) FROM late
 """

@@ -26,10 +26,12 @@ class Horizon(msgspec.Struct, frozen=True):
     # Every quarter of an hour below it is rolled up, and from there every minute below `tail_at`.
     complete_at: datetime
     tail_at: datetime
-    # Some of these quarters of an hour, or minutes, got events since.
+    # Some of these quarters of an hour got events since; events of some of these minutes were corrected; and events came too
+    # late to be in these.
     has_pending: bool
     has_many_pending: bool
     has_pending_minutes: bool
+    has_late: bool
     # Every event from this instant on is there, and every rollup row from that one on.
     raw_from: datetime
     rollups_from: datetime

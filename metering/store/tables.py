@@ -105,12 +105,22 @@ def _pending(name: str) -> sa.Table:
     )
 
 
-# Quarters of an hour below the horizon, and minutes of the tail.
+# Quarters of an hour below the horizon that got or changed events, and minutes of the tail whose events were corrected.
 pending_bucket: Final = _pending("pending_bucket")
 pending_minute: Final = _pending("pending_minute")
 
+# Events that came too late for the tail, by name: what it does not hold yet. See docs/adr/0014.
+late_event: Final = sa.Table(
+    "late_event",
+    METADATA,
+    _text("account", required=True),
+    sa.Column("occurred_at", INSTANT, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "occurred_at", "key"),
+)
+
 # One row. Below `complete_at` every quarter of an hour is rolled up, from there to `tail_complete_at` every minute; a writer
-# logs what it writes below `published_at`, or from there to `tail_published_at`, as pending.
+# logs what it writes below `published_at` as pending, and what it writes from `complete_at` to `tail_published_at` as late.
 rollup_horizon: Final = sa.Table(
     "rollup_horizon",
     METADATA,

@@ -6,6 +6,7 @@ Every statement stands on the same parts (see metering/rollups/cover.py), joined
     quarters  rows of a rollup by quarter hours, but for those of accounts that are pending; and the quarters of pending days
     minutes   rows of the tail, but for account-minutes that are pending
     open      rows of the minute that is not over yet, the same
+    late      events of these that came too late for the rows
     raw       events of the edges and of the last seconds; and the events of pending quarters and minutes
 
 A rollup without account cannot leave out an account: where anything of a bucket is pending, the narrowest rollup with
@@ -33,6 +34,7 @@ from metering.store.tables import (
     TEXT,
     Rollup,
     event,
+    late_event,
     pending_bucket,
     pending_minute,
 )
@@ -72,6 +74,7 @@ class PartsShape(msgspec.Struct, frozen=True, kw_only=True):
     raw: int = 0
     pending: bool = False
     pending_minutes: bool = False
+    late: bool = False
 
     @property
     def needed(self) -> set[str]:
@@ -318,6 +321,8 @@ def _parts(shape: PartsShape) -> sa.CTE:
         selects += _rolled_up(shape, MINUTE_ROLLUPS, "minutes", shape.minutes, minutes)
     if shape.open:
         selects += _rolled_up(shape, [MINUTE_BY_PRODUCT], "open", shape.open, minutes)
+    if shape.late:
+        selects.append(_late_for_tail(shape, minutes))
     if minutes is not None:
         selects.append(_raw_of_late(shape, minutes, _MINUTE, ("tail_from", "tail_to")))
     if late is not None and shape.days:
@@ -398,17 +403,17 @@ def _rows(shape: PartsShape, rollup: sa.Table, conditions: Sequence[Any]) -> sa.
     return sa.select(rollup.c.bucket.label("at"), *dimensions, *figures).where(*conditions, *_kept(rollup, shape))
 
 
-def _raw(shape: PartsShape, conditions: Sequence[Any]) -> sa.Select[Any]:
-    dimensions = [event.c[name] for name in _shown(shape)]
-    quantity = event.c.quantity
+def _raw(shape: PartsShape, conditions: Sequence[Any], source: sa.FromClause = event) -> sa.Select[Any]:
+    dimensions = [source.c[name] for name in _shown(shape)]
+    quantity = source.c.quantity
     figures = [
         quantity.label("quantity"),
         sa.literal_column("1::bigint").label("events"),
         quantity.label("minimum"),
         quantity.label("maximum"),
     ]
-    kept = [~event.c.voided, *_kept(event, shape)]
-    return sa.select(event.c.occurred_at.label("at"), *dimensions, *figures).where(*conditions, *kept)
+    kept = [~source.c.voided, *_kept(source, shape)]
+    return sa.select(source.c.occurred_at.label("at"), *dimensions, *figures).where(*conditions, *kept)
 
 
 def _shown(shape: PartsShape) -> list[str]:
@@ -424,8 +429,8 @@ class _Late(msgspec.Struct, frozen=True):
 
 def _late(shape: PartsShape) -> _Late:
     bucket = pending_bucket.c.bucket
-    in_days = _in_some_period(pending_bucket, "days", shape.days)
-    in_quarters = _in_some_period(pending_bucket, "quarters", shape.quarters)
+    in_days = _in_some_period(bucket, "days", shape.days)
+    in_quarters = _in_some_period(bucket, "quarters", shape.quarters)
     quarters = (
         sa.select(pending_bucket.c.account, bucket, in_days.label("of_day"))
         .where(sa.or_(in_days, in_quarters), *_kept_accounts(pending_bucket, shape))
@@ -438,20 +443,46 @@ def _late(shape: PartsShape) -> _Late:
 
 
 def _late_minutes(shape: PartsShape) -> _Pending:
-    """Account-minutes with late events, inside the periods that the tail answers."""
-    in_minutes = _in_some_period(pending_minute, "minutes", shape.minutes)
-    inside = sa.or_(in_minutes, _in_some_period(pending_minute, "open", shape.open))
+    """Account-minutes with corrected events, inside the periods that the tail answers."""
     minutes = (
         sa.select(pending_minute.c.account, pending_minute.c.bucket)
-        .where(inside, *_kept_accounts(pending_minute, shape))
+        .where(_in_tail(pending_minute.c.bucket, shape), *_kept_accounts(pending_minute, shape))
         .distinct()
         .cte("late_minute")
     )
     return _Pending(minutes, minutes.c.bucket)
 
 
-def _kept_accounts(pending: sa.Table, shape: PartsShape) -> list[Any]:
-    return [keeps(pending.c.account, chosen) for chosen in shape.filters if chosen.dimension == "account"]
+def _late_for_tail(shape: PartsShape, minutes: "_Pending | None") -> sa.Select[Any]:
+    """The events that the tail does not hold yet, but for those of account-minutes that are pending."""
+    name = late_event.c
+    named = (
+        sa.select(event)
+        .where(
+            event.c.account == name.account,
+            event.c.occurred_at == name.occurred_at,
+            event.c.key == name.key,
+            # The bounds choose the partitions.
+            *_between(event.c.occurred_at, "tail_from", "tail_to"),
+        )
+        # Each is looked up: PostgreSQL knows next to nothing of the log, and would read all events of the tail.
+        .offset(_ZERO)
+        .lateral("named")
+    )
+    conditions = [_in_tail(name.occurred_at, shape), *_kept_accounts(late_event, shape)]
+    if minutes is not None:
+        bucket = _binned(_MINUTE, name.occurred_at)
+        conditions.append(sa.tuple_(name.account, bucket).not_in(sa.select(minutes.of.c.account, minutes.bucket)))
+    return _raw(shape, conditions, named).select_from(late_event.join(named, sa.true()))
+
+
+def _in_tail(at: Any, shape: PartsShape) -> Any:
+    """Whether an instant, or a minute, lies in one of the periods that the tail answers."""
+    return sa.or_(_in_some_period(at, "minutes", shape.minutes), _in_some_period(at, "open", shape.open))
+
+
+def _kept_accounts(log: sa.Table, shape: PartsShape) -> list[Any]:
+    return [keeps(log.c.account, chosen) for chosen in shape.filters if chosen.dimension == "account"]
 
 
 def _between(at: Any, low: str, high: str) -> list[Any]:
@@ -478,16 +509,16 @@ def _in_periods(at: Any, name: str, count: int) -> list[list[Any]]:
     return [[*_between(at, f"{name}_from", f"{name}_to"), at >= period.c.starts, at < period.c.ends]]
 
 
-def _in_some_period(pending: sa.Table, name: str, count: int) -> Any:
-    """The same of a pending bucket, as one condition."""
-    periods = _in_periods(pending.c.bucket, name, count)
+def _in_some_period(at: Any, name: str, count: int) -> Any:
+    """The same as one condition."""
+    periods = _in_periods(at, name, count)
     if count <= APART_MAX:
         return sa.or_(sa.false(), *(sa.and_(*inside) for inside in periods))
     low, high, *inside = periods[0]
-    return sa.and_(low, high, sa.exists(sa.select(1).where(*inside).correlate(pending)))
+    return sa.and_(low, high, sa.exists(sa.select(1).where(*inside).correlate(at.table)))
 
 
-def _kept(table: sa.Table, shape: PartsShape) -> list[Any]:
+def _kept(table: sa.FromClause, shape: PartsShape) -> list[Any]:
     return [keeps(table.c[chosen.dimension], chosen) for chosen in shape.filters]
 
 

@@ -753,6 +753,13 @@ async def counted(database: Database) -> int:
         return sum(total.events for total in await read_totals(snapshot, question))
 
 
+async def quantities(database: Database) -> list[tuple[int, Decimal]]:
+    """How many events the answer to everything counts, and their quantity, by unit."""
+    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+    async with Snapshot(database) as snapshot:
+        return [(total.events, total.quantity) for total in await read_totals(snapshot, question)]
+
+
 async def pending(database: Database) -> int:
     """How many entries the log of pending quarters of an hour has."""
     async with database.connection() as connection:
@@ -760,8 +767,15 @@ async def pending(database: Database) -> int:
     return count
 
 
-async def pending_minutes(database: Database) -> int:
-    """How many entries the log of pending minutes has."""
+async def late(database: Database) -> int:
+    """How many events the log of those has that came too late for the tail."""
+    async with database.connection() as connection:
+        count: int = await connection.fetchval("SELECT count(*) FROM late_event")
+    return count
+
+
+async def corrected_minutes(database: Database) -> int:
+    """How many entries the log of the tail's corrected minutes has."""
     async with database.connection() as connection:
         count: int = await connection.fetchval("SELECT count(*) FROM pending_minute")
     return count
@@ -920,7 +934,7 @@ SECONDS_AGO: Final = NOW - timedelta(seconds=30)
 
 
 def test_the_tail_follows_the_clock(database_url: str) -> None:
-    """What is seconds old is in the tail; what comes later is logged by its minute, counted at once, and worked off."""
+    """What is seconds old is in the tail; what comes later is logged by name, counted at once, and added."""
 
     async def scenario(database: Database) -> None:
         refresher = Refresher(database)
@@ -928,12 +942,71 @@ def test_the_tail_follows_the_clock(database_url: str) -> None:
         await refreshed(refresher, NOW)
         assert 2 == await in_the_tail(database)
         await record(database, calls(3, SECONDS_AGO, NOW - timedelta(minutes=4), NOW - timedelta(minutes=6), NOW))
-        assert (1, 2, 7) == (await pending(database), await pending_minutes(database), await counted(database))
+        assert (1, 2, 7) == (await pending(database), await late(database), await counted(database))
         await refreshed(refresher, NOW)
-        assert (0, 0, 7) == (await pending(database), await pending_minutes(database), await counted(database))
+        assert (0, 0, 7) == (await pending(database), await late(database), await counted(database))
         assert 4 == await in_the_tail(database)
         await refreshed(refresher, NOW + timedelta(minutes=15))
         assert (0, 7) == (await in_the_tail(database), await counted(database))
+
+    play(database_url, scenario)
+
+
+def test_a_writer_that_is_waited_for_and_logs_counts_once(database_url: str) -> None:
+    """A writer that reads how far the tail is to go, and logs what the step then takes up by itself, is counted once."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, SECONDS_AGO))
+        await refreshed(Refresher(database), SECONDS_AGO)
+        refresher = CountingRefresher(database)
+        async with writing(HeldBeforeReading(database), calls(1, SECONDS_AGO + MICROSECOND)) as held:
+            running = asyncio.create_task(refresher.run(NOW))
+            await refresher.waited.wait()
+            held.released.set()
+        done = await running
+
+        assert done is not None
+        assert (1, 0) == (done.worked_off, await late(database))
+        assert (2, 2) == (await in_the_tail(database), await counted(database))
+
+    play(database_url, scenario)
+
+
+def test_a_late_event_that_commits_while_the_tail_moves_stays_in_the_log(database_url: str) -> None:
+    """What a step does not see it does not forget: the event is in the answer before the step, after it, and after the next."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, SECONDS_AGO))
+        await refreshed(Refresher(database), NOW)
+        async with writing(HeldLog(database), calls(1, SECONDS_AGO)) as held:
+            held_open = HastyRefresher(database)
+            await refreshed(held_open, NOW + timedelta(minutes=2))
+            assert (1, 0, 1) == (await counted(database), await late(database), await in_the_tail(database))
+            held.released.set()
+        assert (2, 1, 1) == (await counted(database), await late(database), await in_the_tail(database))
+        await refreshed(Refresher(database), NOW + timedelta(minutes=2))
+        assert (2, 0, 2) == (await counted(database), await late(database), await in_the_tail(database))
+
+    play(database_url, scenario)
+
+
+def test_late_events_of_a_minute_that_is_corrected_count_once(database_url: str) -> None:
+    """An account's minute with a corrected event and a late one is read from events, and then made anew from them."""
+
+    async def scenario(database: Database) -> None:
+        first, second = calls(0, SECONDS_AGO, SECONDS_AGO + MICROSECOND)
+        await record(database, [first])
+        refresher = Refresher(database)
+        await refreshed(refresher, NOW)
+        await record(database, [second])
+        await correct_event(database, correction_of(second, {"quantity": Decimal(5)}), KEY, LIMITS)
+        assert (1, 1) == (await late(database), await corrected_minutes(database))
+        assert [(2, 6)] == await quantities(database)
+        await correct_event(database, correction_of(first, {}), KEY, LIMITS)
+        assert [(1, 5)] == await quantities(database)
+        await refreshed(refresher, NOW)
+        assert (0, 0) == (await late(database), await corrected_minutes(database))
+        assert [(1, 5)] == await quantities(database)
 
     play(database_url, scenario)
 
@@ -951,10 +1024,10 @@ def test_an_event_between_two_publishings_is_logged_for_both(database_url: str) 
             await refresher.waited.wait()
             await record(database, calls(3, SECONDS_AGO, later))
             assert not running.done()
-            assert (1, 1) == (await pending(database), await pending_minutes(database))
+            assert (1, 1) == (await pending(database), await late(database))
             assert 4 == await counted(database)
         await running
-        assert (0, 0, 5) == (await pending(database), await pending_minutes(database), await counted(database))
+        assert (0, 0, 5) == (await pending(database), await late(database), await counted(database))
 
     play(database_url, scenario)
 
@@ -980,15 +1053,15 @@ def test_the_tail_keeps_the_distance_at_which_events_come(database_url: str) -> 
 
     async def scenario(database: Database) -> None:
         refresher = Refresher(database)
-        late = []
+        each_late = []
         for run in range(40):
             now = NOW + timedelta(seconds=5 * run)
             await record(database, calls(10 * run, *(now - timedelta(seconds=3 * each) for each in range(10))))
-            late.append(await pending_minutes(database))
+            each_late.append(await late(database))
             await refreshed(refresher, now)
         assert 400 == await counted(database)
-        assert late[1] > 0
-        assert sum(each > 0 for each in late[-30:]) <= 3
+        assert each_late[1] > 0
+        assert sum(each > 0 for each in each_late[-30:]) <= 3
 
     play(database_url, scenario)
 

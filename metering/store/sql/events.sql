@@ -31,10 +31,14 @@ WHERE claimed.day BETWEEN $4 AND $5;
 INSERT INTO pending_bucket (account, bucket)
 SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);
 
--- name: log_pending_minutes
--- The same for minutes of the tail. $1 accounts, $2 minutes.
-INSERT INTO pending_minute (account, bucket)
-SELECT account, bucket FROM unnest($1::text[], $2::timestamptz[]) AS logged (account, bucket);
+-- name: log_corrected_minute
+-- Events of this minute of the tail were corrected. $1 account, $2 minute.
+INSERT INTO pending_minute (account, bucket) VALUES ($1, $2);
+
+-- name: log_late
+-- These events came too late for the tail. $1 accounts, $2 when they occurred, $3 keys.
+INSERT INTO late_event (account, occurred_at, key)
+SELECT account, occurred_at, key FROM unnest($1::text[], $2::timestamptz[], $3::bytea[]) AS logged (account, occurred_at, key);
 
 -- name: find_event
 -- The latest event of this name, or the one that occurred at $3. $1 account, $2 key, $3 an instant or NULL.

@@ -2,13 +2,20 @@
 -- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
 SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
        pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
-       EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes
+       EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes,
+       EXISTS (SELECT FROM late_event WHERE occurred_at >= complete_at AND occurred_at < tail_complete_at) AS has_late
 FROM rollup_horizon CROSS JOIN retained_range CROSS JOIN LATERAL (
     SELECT count(*) AS counted FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first
 ) AS pending;
 
+-- name: read_horizon_and_log
+-- Where the rollups stand, and whether there is anything for the tail to take up besides new events.
+SELECT complete_at, tail_complete_at,
+       EXISTS (SELECT FROM late_event) OR EXISTS (SELECT FROM pending_minute) AS has_logged
+FROM rollup_horizon;
+
 -- name: publish_horizon
--- From now on writers log as pending what they write below $1, and what they write from there to $2, the tail's end.
+-- From now on writers log as pending what they write below $1, and as late what they write below $2, the tail's end.
 UPDATE rollup_horizon
 SET published_at = greatest(published_at, $1), tail_published_at = greatest(tail_published_at, $2)
 WHERE published_at < $1 OR tail_published_at < $2;
@@ -25,7 +32,8 @@ WHERE complete_at < $1;
 WITH figures AS (DELETE FROM usage_minute WHERE bucket < $1),
      by_product AS (DELETE FROM usage_minute_by_product WHERE bucket < $1),
      by_account AS (DELETE FROM usage_minute_by_account WHERE bucket < $1),
-     of_everyone AS (DELETE FROM usage_minute_of_everyone WHERE bucket < $1)
+     of_everyone AS (DELETE FROM usage_minute_of_everyone WHERE bucket < $1),
+     late AS (DELETE FROM late_event WHERE occurred_at < $1)
 DELETE FROM pending_minute WHERE bucket < $1;
 
 -- name: complete_tail
@@ -43,17 +51,13 @@ ORDER BY bucket LIMIT $1;
 -- Forget log entries that are worked off. $1: their ids.
 DELETE FROM pending_bucket WHERE id = ANY ($1::bigint[]);
 
--- name: read_pending_minutes
--- Pending log entries of minutes that were rolled up. $1: at most so many.
-SELECT id, account, bucket FROM pending_minute
-WHERE bucket < (SELECT tail_complete_at FROM rollup_horizon)
-ORDER BY bucket LIMIT $1;
-
--- name: delete_pending_minutes
--- Forget log entries of minutes that are worked off. $1: their ids.
-DELETE FROM pending_minute WHERE id = ANY ($1::bigint[]);
+-- name: drop_pending_minutes
+-- Forget which minutes were corrected, and say which.
+DELETE FROM pending_minute RETURNING account, bucket;
 
 -- name: count_pending
 -- How much is waiting to be worked off, and since when the rollups are complete.
-SELECT (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) AS pending, complete_at, now() AS now
+SELECT (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) + (SELECT count(*) FROM late_event)
+           AS pending,
+       complete_at, now() AS now
 FROM rollup_horizon;
