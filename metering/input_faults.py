@@ -1,5 +1,6 @@
 """What can be wrong with one value of an input, each as an issue with its path: a name, an instant, a number, attributes."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -37,16 +38,30 @@ def instant_issues(instant: datetime | None, path: Path, limits: Limits) -> Iter
 
 def attributes_issues(attributes: Mapping[str, Any], path: Path, limits: Limits) -> Iterator[InputIssue]:
     """Attributes are short enough to be kept beside what they are of, and hold no text that cannot be kept."""
-    size = len(msgspec.json.encode(attributes))
-    if size > limits.attributes_bytes_max:
-        yield InputIssue(path, f"{size:,} bytes as JSON; {limits.attributes_bytes_max:,} are taken.")
-    elif _holds_nul(attributes):
+    # Looked at before it is written: that takes a call for each level.
+    if _is_deeper(attributes, limits.attributes_depth_max):
+        yield InputIssue(path, f"Objects and lists in each other, {limits.attributes_depth_max} deep at most.")
+        return
+    written = msgspec.json.encode(attributes)
+    if len(written) > limits.attributes_bytes_max:
+        yield InputIssue(path, f"{len(written):,} bytes as JSON; {limits.attributes_bytes_max:,} are taken.")
+    elif _WRITTEN_NUL.search(written):
         yield InputIssue(path, "A text holds a NUL character, which no text can keep.")
 
 
-def _holds_nul(value: object) -> bool:
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether there are more levels of objects and lists than so many."""
+    level = [value]
+    for _ in range(depth):
+        level = [inner for outer in level for inner in _inside(outer)]
+    return any(isinstance(each, Mapping | list) for each in level)
+
+
+def _inside(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
-        return any(_holds_nul(item) for pair in value.items() for item in pair)
-    if isinstance(value, list):
-        return any(map(_holds_nul, value))
-    return isinstance(value, str) and "\0" in value
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+# As JSON writes it; behind an even number of backslashes, for each of these is one that stands for itself.
+_WRITTEN_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")

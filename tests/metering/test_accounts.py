@@ -43,6 +43,34 @@ def test_an_account_is_put_and_changed(database_url: str) -> None:
     play(database_url, scenario)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object of so many levels: lists in each other."""
+    value: list[Any] = []
+    for _ in range(levels - 2):
+        value = [value]
+    return {"a": value}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"a": "\\u0000"},
+        {"a": "\\\\u0000", "b\\": "u0000"},
+        {"a": "x" * (LIMITS.attributes_bytes_max - len('{"a":""}'))},
+        nested(LIMITS.attributes_depth_max),
+        {"a": 10**30, "b": -1.5, "c": [True, False, None]},
+    ],
+)
+def test_what_attributes_may_hold(database_url: str, attributes: dict[str, Any]) -> None:
+    """Backslashes in front of a u and zeros are no NUL; attributes may be as long as the limit, and numbers are numbers."""
+
+    async def scenario(database: Database) -> None:
+        made = await put(database, msgspec.structs.replace(ACME, attributes=attributes))
+        assert attributes == msgspec.json.decode(made.attributes)
+
+    play(database_url, scenario)
+
+
 def test_accounts_that_are_put_at_once(database_url: str) -> None:
     """Of several who put one account at once all find it, and one of their names holds."""
 
@@ -61,6 +89,9 @@ def test_accounts_that_are_put_at_once(database_url: str) -> None:
     [
         *(({"key": text}, ["key"]) for text in ("", " ", "a\0", "a" * 257)),
         *(({"name": text}, ["name"]) for text in ("", "a\0", "a" * 257)),
+        ({"attributes": nested(LIMITS.attributes_depth_max + 1)}, ["attributes"]),
+        ({"attributes": nested(2_000)}, ["attributes"]),
+        ({"attributes": {"a": "x" * LIMITS.attributes_bytes_max}}, ["attributes"]),
         ({"key": "", "name": "", "attributes": {"a": "\0"}}, ["key", "name", "attributes"]),
     ],
 )
