@@ -71,7 +71,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription of the catalogue: facts as they are now, and the terms that hold, in order of time."""
+    """A subscription of the catalog: facts as they are now, and the terms that hold, in order of time."""
 
     key: str
     account: str

@@ -20,7 +20,7 @@ from rating.meters import Overlap
 from rating.plans import Plan, PlanPrice, PriceTiming
 from rating.prices import Flat, Percentage, PerSeat, PerUnit, Volume
 from tests.conftest import lock_waiters
-from tests.metering.catalogue import BASE, BOUND_KEY, CALLS, OTHER_KEY, draft, meter, play, publish, rows
+from tests.metering.catalog import BASE, BOUND_KEY, CALLS, OTHER_KEY, draft, meter, play, publish, rows
 from tests.rating.tables import at, plan
 
 
