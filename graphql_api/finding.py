@@ -2,11 +2,23 @@
 
 from typing import assert_never
 
+from graphql_api.accounts import find_account_node
 from graphql_api.context import MeteringInfo
 from graphql_api.events import find_event
 from graphql_api.meters import find_meter_node
-from graphql_api.nodes import EventName, MeterName, Node, RejectedEventName, named
+from graphql_api.nodes import (
+    AccountName,
+    EventName,
+    MeterName,
+    Node,
+    PlanName,
+    RejectedEventName,
+    SubscriptionName,
+    named,
+)
+from graphql_api.plans import find_plan_node
 from graphql_api.rejected import find_rejected_event
+from graphql_api.subscriptions import find_subscription_node
 
 
 async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
@@ -21,5 +33,11 @@ async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
             return await find_rejected_event(name, info)
         case MeterName():
             return await find_meter_node(name, info)
+        case PlanName():
+            return await find_plan_node(name, info)
+        case SubscriptionName():
+            return await find_subscription_node(name, info)
+        case AccountName():
+            return await find_account_node(name, info)
         case _:
             assert_never(name)

@@ -45,7 +45,26 @@ class MeterName(msgspec.Struct, frozen=True, array_like=True, tag="Meter"):
     key: str
 
 
-NodeName = EventName | RejectedEventName | MeterName
+class PlanName(msgspec.Struct, frozen=True, array_like=True, tag="Plan"):
+    """What names a version of a plan."""
+
+    key: str
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
+class SubscriptionName(msgspec.Struct, frozen=True, array_like=True, tag="SubscriptionFacts"):
+    """What names a subscription."""
+
+    key: str
+
+
+class AccountName(msgspec.Struct, frozen=True, array_like=True, tag="Account"):
+    """What names an account."""
+
+    key: str
+
+
+NodeName = EventName | RejectedEventName | MeterName | PlanName | SubscriptionName | AccountName
 
 _NAME: Final[msgspec.json.Decoder[NodeName]] = msgspec.json.Decoder(NodeName)
 

@@ -16,7 +16,16 @@ DecimalText = NewType("DecimalText", Decimal)
 Instant = NewType("Instant", datetime)
 BigInt = NewType("BigInt", int)
 ZoneName = NewType("ZoneName", str)
+CurrencyCode = NewType("CurrencyCode", str)
 JsonObject = NewType("JsonObject", object)
+
+
+class Amount(Decimal):
+    """An amount of money: written with all of its currency's minor digits, where other decimals have no zeros behind."""
+
+
+def _write_decimal(number: Decimal) -> str:
+    return f"{number:f}" if isinstance(number, Amount) else plain(number)
 
 
 def _write_instant(instant: datetime) -> str:
@@ -63,6 +72,12 @@ def _parse_zone(value: object) -> str:
     return value
 
 
+def _parse_currency(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("A CurrencyCode is one of ISO 4217, for example EUR.")  # noqa: TRY004 - as above
+    return value
+
+
 def _parse_json(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError("A JSON object is needed.")  # noqa: TRY004 - as above
@@ -81,7 +96,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "Decimal",
         'An exact decimal number as a string, for example `"1234.5600"`; never a binary float.',
         f"{_HIVE}/chillicream/decimal.html",
-        plain,
+        _write_decimal,
         _parse_decimal,
     ),
     Instant: _scalar(
@@ -104,6 +119,13 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "https://www.iana.org/time-zones",
         str,
         _parse_zone,
+    ),
+    CurrencyCode: _scalar(
+        "CurrencyCode",
+        "An ISO 4217 currency code, for example `EUR`.",
+        "https://www.iso.org/iso-4217-currency-codes.html",
+        str,
+        _parse_currency,
     ),
     JsonObject: _scalar(
         "JSON", "Any JSON object.", "https://www.rfc-editor.org/rfc/rfc8259", lambda value: value, _parse_json

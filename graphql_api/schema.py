@@ -6,10 +6,12 @@ from typing import Annotated
 import strawberry
 from strawberry.extensions import SchemaExtension
 
+from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
 from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.finding import resolve_node
+from graphql_api.left_out import given_or_none
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
 from graphql_api.meters import (
     Meter,
@@ -21,8 +23,18 @@ from graphql_api.meters import (
     resolve_put_meter,
 )
 from graphql_api.nodes import Node
+from graphql_api.plans import (
+    Plan,
+    PlanConnection,
+    PublishPlanInput,
+    PublishPlanResult,
+    resolve_plan,
+    resolve_plans,
+    resolve_publish_plan,
+)
 from graphql_api.problems import HANDLERS
 from graphql_api.questions import UsageQuery
+from graphql_api.rate_preview import RatePreviewInput, RatePreviewResult, resolve_rate_preview
 from graphql_api.recording import (
     CorrectEventInput,
     CorrectEventResult,
@@ -40,6 +52,7 @@ from graphql_api.rejected import (
 )
 from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
+from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
 from graphql_api.usage import UsageResult, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
@@ -138,6 +151,23 @@ class Query:
         """See graphql_api/meters.py."""
         return await resolve_meter(key, info)
 
+    @strawberry.field(description="All plans by key, each in its newest version.", **requires(Scope.CATALOG_READ))
+    async def plans(self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET) -> PlanConnection:
+        """See graphql_api/plans.py."""
+        return await resolve_plans(first, after or None, info)
+
+    @strawberry.field(
+        description="The plan of this key, in this version or in its newest.", **requires(Scope.CATALOG_READ)
+    )
+    async def plan(self, key: str, info: MeteringInfo, version: int | None = strawberry.UNSET) -> Plan | None:
+        """See graphql_api/plans.py."""
+        return await resolve_plan(key, given_or_none(version), info)
+
+    @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
+    async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:
+        """See graphql_api/rate_preview.py."""
+        return await resolve_rate_preview(input, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -186,6 +216,33 @@ class Mutation:
     async def put_meter(self, input: PutMeterInput, info: MeteringInfo) -> PutMeterResult:
         """See graphql_api/meters.py."""
         return await resolve_put_meter(input, info)
+
+    @strawberry.mutation(
+        description="Publish a plan as a new, immutable version. Safe to repeat: what the newest version says is that "
+        "version. One that would take effect before the newest one does is a Conflict.",
+        **requires(Scope.CATALOG_WRITE),
+    )
+    async def publish_plan(self, input: PublishPlanInput, info: MeteringInfo) -> PublishPlanResult:
+        """See graphql_api/plans.py."""
+        return await resolve_publish_plan(input, info)
+
+    @strawberry.mutation(
+        description="Make an account, or change what is known of it. What is left out is cleared. Safe to repeat.",
+        **requires(Scope.CATALOG_WRITE),
+    )
+    async def put_account(self, input: PutAccountInput, info: MeteringInfo) -> PutAccountResult:
+        """See graphql_api/accounts.py."""
+        return await resolve_put_account(input, info)
+
+    @strawberry.mutation(
+        description="Make a subscription, or change it. What is left out is cleared. Safe to repeat: what holds already "
+        "stays. Another plan, version or number of seats takes effect at `effectiveAt`; another account, start, anchor or "
+        "time zone is a Conflict, and so is a plan in another currency.",
+        **requires(Scope.CATALOG_WRITE),
+    )
+    async def put_subscription(self, input: PutSubscriptionInput, info: MeteringInfo) -> PutSubscriptionResult:
+        """See graphql_api/subscriptions.py."""
+        return await resolve_put_subscription(input, info)
 
 
 class _Schema(strawberry.Schema):

@@ -32,6 +32,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at_min: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     occurred_ahead_max: timedelta = timedelta(hours=1)
 
+    # One account, one subscription
+    attributes_depth_max: int = 20
+    # A change of plan or seats every day for almost three years.
+    subscription_terms_max: int = 1_000
+
     # One correction
     reason_chars_max: int = 1_000
 

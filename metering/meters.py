@@ -6,7 +6,7 @@ meter.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -87,6 +87,18 @@ async def find_meter(snapshot: Snapshot, key: str) -> Meter | None:
         return None
     rows = await snapshot.fetch(sql("meters.find_meter"), [key])
     return _meter(rows[0]) if rows else None
+
+
+async def find_definitions(connection: Connection, keys: Collection[str]) -> Mapping[str, Definition]:
+    """What the meters of these keys say, as far as there are any."""
+    rows = await connection.fetch(sql("meters.find_meters"), [key for key in keys if "\0" not in key])
+    return {row["key"]: _meter(row).definition for row in rows}
+
+
+async def read_definitions(snapshot: Snapshot, keys: Collection[str]) -> Mapping[str, Definition]:
+    """The same, of a snapshot."""
+    rows = await snapshot.fetch(sql("meters.find_meters"), [[key for key in keys if "\0" not in key]])
+    return {row["key"]: _meter(row).definition for row in rows}
 
 
 async def _put_again(connection: Connection, definition: Definition, by: str) -> Any:

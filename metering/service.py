@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
+from metering.accounts import Account, AccountOrder, put_account
 from metering.allowance import Allowances
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
@@ -19,6 +20,7 @@ from metering.ingest.refusals import Refusals
 from metering.keys import ApiKey, KeyRing
 from metering.limits import Limits
 from metering.meters import Definition, Meter, put_meter
+from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
 from metering.recorded import RecordedEvent
@@ -27,7 +29,9 @@ from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from metering.subscriptions import Subscription, SubscriptionOrder, put_subscription
 from metering.worker import Worker
+from rating.plans import Plan
 
 __all__ = ["Service", "Snapshot", "open_service"]
 
@@ -60,6 +64,18 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def put_meter(self, definition: Definition, key: ApiKey) -> Meter:
         """Make a meter, or rename it; see metering/meters.py."""
         return await put_meter(self.database, definition, key, self.limits)
+
+    async def publish_plan(self, draft: Plan, key: ApiKey, *, dry_run: bool) -> PublishedPlan:
+        """Publish a plan as its next version, or say what it would be; see metering/plans.py."""
+        return await publish_plan(self.database, draft, key, self.limits, dry_run=dry_run)
+
+    async def put_subscription(self, order: SubscriptionOrder, key: ApiKey) -> Subscription:
+        """Make a subscription, or change it; see metering/subscriptions.py."""
+        return await put_subscription(self.database, order, key, self.limits)
+
+    async def put_account(self, order: AccountOrder, key: ApiKey) -> Account:
+        """Make an account, or change it; see metering/accounts.py."""
+        return await put_account(self.database, order, key, self.limits)
 
     def snapshot(self) -> Snapshot:
         """One state of the database, for everything that one operation asks."""

@@ -64,6 +64,17 @@ def price_faults(price: PlanPrice, path: Path = ()) -> Iterator[Fault]:
     yield from _bound_faults(price.minimum_amount, price.maximum_amount, path)
 
 
+def number_faults(number: Decimal, path: Path) -> Iterator[Fault]:
+    """The faults of a number of either sign: it is finite, and short enough to be calculated with exactly."""
+    if not number.is_finite():
+        yield Fault(path, f"{number} is not a number")
+        return
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int), "finite numbers have an exponent"
+    if max(len(digits) + max(exponent, 0), -exponent) > DIGITS_MAX or -exponent > FRACTION_DIGITS_MAX:
+        yield Fault(path, f"has too many digits; at most {DIGITS_MAX}, of them {FRACTION_DIGITS_MAX} after the point")
+
+
 def phase_faults(phases: Sequence[PlanPhase]) -> tuple[Fault, ...]:
     """What keeps plans from following each other: phases out of order or over one another, and a change of currency."""
     faults = []
@@ -206,16 +217,10 @@ def _bound_faults(minimum: Decimal | None, maximum: Decimal | None, path: Path) 
 
 
 def _amount_faults(number: Decimal, path: Path) -> Iterator[Fault]:
-    """A number of a plan is finite, zero or more, and short enough to be calculated with exactly."""
-    if not number.is_finite():
-        yield Fault(path, f"{number} is not a number")
-        return
-    if number < ZERO:
+    """A number of a plan is zero or more, too."""
+    if number.is_finite() and number < ZERO:
         yield Fault(path, f"{_shown(number)} is below zero; give rebates as a discount or as credits")
-    _, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int), "finite numbers have an exponent"
-    if max(len(digits) + max(exponent, 0), -exponent) > DIGITS_MAX or -exponent > FRACTION_DIGITS_MAX:
-        yield Fault(path, f"has too many digits; at most {DIGITS_MAX}, of them {FRACTION_DIGITS_MAX} after the point")
+    yield from number_faults(number, path)
 
 
 def _shown(number: Decimal) -> str:

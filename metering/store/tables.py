@@ -250,6 +250,102 @@ meter: Final = sa.Table(
     sa.CheckConstraint("rounding_step > 0 AND (rounding_mode IS NULL) = (rounding_step IS NULL)", name="rounding"),
 )
 
+# Versions of plans, as they were published; rows are only added.
+plan_version: Final = sa.Table(
+    "plan_version",
+    METADATA,
+    _text("plan", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    # The whole plan as rating/definitions.py writes it, decimals as strings.
+    sa.Column("definition", postgresql.JSONB, nullable=False),
+    # Pairs of keys of prices that can charge the same event; meters do not change, so neither do they.
+    sa.Column("overlapping", postgresql.JSONB, nullable=False),
+    sa.Column("published_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("published_by", required=True),
+    sa.PrimaryKeyConstraint("plan", "version"),
+    sa.CheckConstraint("version > 0", name="version"),
+)
+
+# What is known of a customer besides its usage.
+account: Final = sa.Table(
+    "account",
+    METADATA,
+    sa.Column("key", TEXT, primary_key=True),
+    _text("name", required=True),
+    sa.Column("attributes", postgresql.JSONB, nullable=False),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("created_by", required=True),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("changed_by", required=True),
+)
+
+# Subscriptions: what periods are counted from, which stays, and facts as they are now.
+subscription: Final = sa.Table(
+    "subscription",
+    METADATA,
+    sa.Column("key", TEXT, primary_key=True),
+    _text("account", required=True),
+    _text("currency_code", required=True),
+    sa.Column("starts_at", INSTANT, nullable=False),
+    _text("time_zone", required=True),
+    sa.Column("billing_anchor", INSTANT, nullable=False),
+    sa.Column("ends_at", INSTANT),
+    sa.Column("trial_ends_at", INSTANT),
+    sa.Column("renews_at", INSTANT),
+    sa.Column("monthly_amount", sa.Numeric),
+    sa.Column("discount_percent", sa.Numeric, nullable=False),
+    sa.Column("attributes", postgresql.JSONB, nullable=False),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("created_by", required=True),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("changed_by", required=True),
+    sa.CheckConstraint("starts_at < ends_at", name="end"),
+    sa.CheckConstraint("monthly_amount >= 0 AND discount_percent >= 0 AND discount_percent <= 100", name="amounts"),
+    sa.Index(None, "account"),
+)
+
+# From which instant on a subscription is on which plan, with how many seats. What others took the place of is marked, and
+# stays on record. See docs/adr/0012.
+subscription_terms: Final = sa.Table(
+    "subscription_terms",
+    METADATA,
+    _text("subscription", required=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    sa.Column("since", INSTANT, nullable=False),
+    _text("plan", required=True),
+    # NULL: the version that is in effect where a period begins.
+    sa.Column("plan_version", sa.Integer),
+    sa.Column("seats", sa.Integer),
+    sa.Column("put_at", INSTANT, nullable=False),
+    _text("put_by", required=True),
+    # NULL: they count.
+    sa.Column("replaced_at", INSTANT),
+    _text("replaced_by"),
+    sa.PrimaryKeyConstraint("subscription", "id"),
+    sa.CheckConstraint("seats >= 0", name="seats"),
+    sa.CheckConstraint("(replaced_at IS NULL) = (replaced_by IS NULL)", name="replaced"),
+    sa.Index(
+        "subscription_terms_in_effect_idx",
+        "subscription",
+        "since",
+        unique=True,
+        postgresql_where=sa.text("replaced_at IS NULL"),
+    ),
+)
+
+# What the other facts of subscriptions were before they were changed, field by field, and who changed them.
+subscription_change: Final = sa.Table(
+    "subscription_change",
+    METADATA,
+    _text("subscription", required=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    sa.Column("changed_at", INSTANT, nullable=False),
+    _text("by", required=True),
+    sa.Column("before", postgresql.JSONB, nullable=False),
+    sa.Column("after", postgresql.JSONB, nullable=False),
+    sa.PrimaryKeyConstraint("subscription", "id"),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",

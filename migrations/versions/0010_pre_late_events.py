@@ -5,8 +5,8 @@ Kind: pre (a process of the previous release logs minutes instead, which are wor
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,27 @@
+-- name: take_turns
+-- Nobody else publishes this plan until we have committed: its versions are counted without gaps. $1: the lock.
+SELECT pg_advisory_xact_lock($1);
+
+-- name: insert_version
+-- Add a version. $1 plan, $2 version, $3 definition as JSON, $4 overlaps as JSON, $5 by whom.
+INSERT INTO plan_version (plan, version, definition, overlapping, published_by)
+VALUES ($1, $2, $3, $4, $5)
+RETURNING *;
+
+-- name: find_version
+-- This version of a plan, or its newest. $1 plan, $2 version or NULL.
+SELECT * FROM plan_version
+WHERE plan = $1 AND ($2::integer IS NULL OR version = $2)
+ORDER BY version DESC
+LIMIT 1;
+
+-- name: list_plans
+-- Plans by key, each in its newest version. $1 the key that they come after, or NULL; $2 how many.
+SELECT DISTINCT ON (plan) * FROM plan_version
+WHERE $1::text IS NULL OR plan > $1
+ORDER BY plan, version DESC
+LIMIT $2;
+
+-- name: list_versions
+-- All versions of these plans, in order. $1 plans.
+SELECT definition FROM plan_version WHERE plan = ANY ($1::text[]) ORDER BY plan, version;
