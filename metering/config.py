@@ -87,7 +87,9 @@ def _path(kind: type, value: object) -> object:
 
 
 # Variables with our prefix that other commands read: the client's side, and the tests'.
-_NOT_SETTINGS: Final = frozenset({"METERING_URL", "METERING_KEY", "METERING_TEST_TIMESCALEDB_BIN"})
+_NOT_SETTINGS: Final = frozenset(
+    {"METERING_URL", "METERING_KEY", "METERING_TEST_TIMESCALEDB_BIN", "METERING_TEST_SOAK"}
+)
 
 _RANGES: Final = {
     "port": (0, 65_535),
