@@ -753,7 +753,7 @@ async def counted(database: Database) -> int:
         return sum(total.events for total in await read_totals(snapshot, question))
 
 
-async def quantities(database: Database) -> list[tuple[int, Decimal]]:
+async def added_up(database: Database) -> list[tuple[int, Decimal]]:
     """How many events the answer to everything counts, and their quantity, by unit."""
     question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
     async with Snapshot(database) as snapshot:
@@ -1001,12 +1001,12 @@ def test_late_events_of_a_minute_that_is_corrected_count_once(database_url: str)
         await record(database, [second])
         await correct_event(database, correction_of(second, {"quantity": Decimal(5)}), KEY, LIMITS)
         assert (1, 1) == (await late(database), await corrected_minutes(database))
-        assert [(2, 6)] == await quantities(database)
+        assert [(2, 6)] == await added_up(database)
         await correct_event(database, correction_of(first, {}), KEY, LIMITS)
-        assert [(1, 5)] == await quantities(database)
+        assert [(1, 5)] == await added_up(database)
         await refreshed(refresher, NOW)
         assert (0, 0) == (await late(database), await corrected_minutes(database))
-        assert [(1, 5)] == await quantities(database)
+        assert [(1, 5)] == await added_up(database)
 
     play(database_url, scenario)
 
