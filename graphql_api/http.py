@@ -35,11 +35,11 @@ Decoded = TypeVar("Decoded")
 class GraphQLEndpoint:
     """The ASGI application behind /graphql."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, breadth_first: bool = True) -> None:
         self._service = service
         self._limits = service.limits
         schema = make_schema().core
-        self._operations = Operations(schema, Documents(schema, service.limits))
+        self._operations = Operations(schema, Documents(schema, service.limits), breadth_first=breadth_first)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

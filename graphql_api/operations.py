@@ -14,6 +14,7 @@ from strawberry.utils.operation import get_first_operation, get_operation_type
 
 from graphql_api.context import Context
 from graphql_api.documents import Documents
+from graphql_api.executor import BreadthFirstExecutor
 
 
 class GraphQLRequest(msgspec.Struct, rename="camel"):
@@ -28,9 +29,10 @@ class GraphQLRequest(msgspec.Struct, rename="camel"):
 class Operations:
     """Executes operations on a schema."""
 
-    def __init__(self, schema: GraphQLSchema, documents: Documents) -> None:
+    def __init__(self, schema: GraphQLSchema, documents: Documents, *, breadth_first: bool = True) -> None:
         self._schema = schema
         self._documents = documents
+        self._executor = BreadthFirstExecutor if breadth_first else StrawberryGraphQLCoreExecutionContext
 
     async def execute(
         self, asked: GraphQLRequest, context: Context, allowed: Collection[OperationType]
@@ -59,7 +61,7 @@ class Operations:
             variable_values=asked.variables,
             operation_name=name,
             context_value=context,
-            executor_class=StrawberryGraphQLCoreExecutionContext,
+            executor_class=self._executor,
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it tells them, and narrows no type
         )
         return result if isinstance(result, ExecutionResult) else await result
