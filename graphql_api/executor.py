@@ -2,9 +2,9 @@
 
 The stock executor calls half a dozen methods for each value of an answer, and a usage answer is thousands of values. Here a
 list of leaves is completed in one pass, and a list of objects of which only plain attributes are selected one field at a
-time. That is all it knows: at anything else (a resolver, an argument, an awaitable, a null where none may be, an error, a
-directive that streams) it stops, and the stock method completes that list from the beginning. So whatever is unusual is
-answered, word by word, as it always was; a test compares the two.
+time; one such object is a list of one. That is all it knows: at anything else (a resolver, an argument, an awaitable, a
+null where none may be, an error, a directive that streams) it stops, and the stock method completes that list from the
+beginning. So whatever is unusual is answered, word by word, as it always was; a test compares the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class _Field(msgspec.Struct, frozen=True):
 
 
 class BreadthFirstExecutor(StrawberryGraphQLCoreExecutionContext):
-    """The stock executor, but for lists of what is simple."""
+    """The stock executor, but for lists of what is simple, and for simple objects."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -80,6 +80,25 @@ class BreadthFirstExecutor(StrawberryGraphQLCoreExecutionContext):
             if completed is not None:
                 return completed
         return super().complete_list_value(return_type, field_details_list, info, path, result, position_context)
+
+    def complete_object_value(
+        self,
+        return_type: GraphQLObjectType,
+        field_details_list: list[FieldDetails],
+        info: GraphQLResolveInfo[Any],
+        path: Any,
+        result: Any,
+        position_context: Any,
+    ) -> Any:
+        """Complete an object: a plain one as a list of one."""
+        if self._is_simple and position_context is None:
+            try:
+                completed = self._objects(return_type, field_details_list, [result])
+            except Exception:  # noqa: BLE001 - as above
+                completed = None
+            if completed is not None:
+                return completed[0]
+        return super().complete_object_value(return_type, field_details_list, info, path, result, position_context)
 
     def _column(self, kind: GraphQLOutputType, nodes: list[FieldDetails], values: Values) -> list[Any] | None:
         """Values of one type, completed; None where one of them is not simple. Raises what completing them raises."""

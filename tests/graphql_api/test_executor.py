@@ -383,6 +383,20 @@ def a_root(*things: Thing) -> Root:
 
 
 @pytest.fixture
+def stock_objects(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of objects that the stock method completes."""
+    seen: list[str] = []
+    complete = StockExecutor.complete_object_value
+
+    def watched(self: Any, return_type: Any, nodes: Any, info: Any, path: Any, result: Any, context: Any) -> Any:
+        seen.append(".".join(map(str, path.as_list())))
+        return complete(self, return_type, nodes, info, path, result, context)
+
+    monkeypatch.setattr(StockExecutor, "complete_object_value", watched)
+    return seen
+
+
+@pytest.fixture
 def stock_lists(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of lists that the stock method completes."""
     seen: list[str] = []
@@ -405,6 +419,18 @@ def test_what_is_plain_never_reaches_the_stock_method(stock_lists: list[str]) ->
     assert [] == stock_lists
     assert found.data == answered(StockExecutor, parse(PLAIN), root).data
     assert "gaps.1.tags" in stock_lists
+
+
+def test_a_plain_object_never_reaches_the_stock_method(stock_objects: list[str]) -> None:
+    """Not where it stands in a list that has a resolver, either; an object with a resolver does, and with what is wrong."""
+    document = parse("{ things { doubled part { name size } maybe { size } named { name } } }")
+    root = a_root(a_thing(maybe=Part(name=None, size="bad", colour=None)))  # type: ignore[arg-type]
+    found = answered(BreadthFirstExecutor, document, root)
+    assert ["things.0", "things.0.maybe"] == stock_objects
+    stock = answered(StockExecutor, document, root)
+
+    assert (stock.data, told(stock)) == (found.data, told(found))
+    assert [["things", 0, "maybe", "size"]] == [error.path for error in found.errors or ()]
 
 
 @pytest.mark.parametrize(
