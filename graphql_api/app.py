@@ -48,7 +48,7 @@ class _Running:
         self._limits = limits
         self._service: Service | None = None
         self.events = _Endpoint(lambda: self.service.events)
-        self.graphql = _Endpoint(lambda: GraphQLEndpoint(self.service))
+        self.graphql = _Endpoint(lambda: GraphQLEndpoint(self.service, breadth_first=settings.graphql_breadth_first))
 
     @property
     def service(self) -> Service:

@@ -5,18 +5,17 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import msgspec
-from graphql import GraphQLError
+from graphql import ExecutionResult, GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
-from strawberry.exceptions import MissingQueryError
-from strawberry.extensions import MaxTokensLimiter, QueryDepthLimiter
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types import ExecutionResult
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
 
 from graphql_api.context import Context
+from graphql_api.documents import Documents
 from graphql_api.editor import EDITOR
+from graphql_api.operations import GraphQLRequest, Operations
 from graphql_api.problems import invalid_input
 from graphql_api.schema import make_schema
 from metering import errors
@@ -33,27 +32,14 @@ _AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError)
 Decoded = TypeVar("Decoded")
 
 
-class GraphQLRequest(msgspec.Struct, rename="camel"):
-    """The body of a request; unknown members are ignored, as GraphQL over HTTP asks."""
-
-    query: str
-    variables: dict[str, Any] | None = None
-    operation_name: str | None = None
-    extensions: dict[str, Any] | None = None
-
-
 class GraphQLEndpoint:
     """The ASGI application behind /graphql."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, breadth_first: bool = True) -> None:
         self._service = service
-        self._limits = limits = service.limits
-        self._schema = make_schema(
-            [
-                lambda: MaxTokensLimiter(max_token_count=limits.graphql_tokens_max),
-                lambda: QueryDepthLimiter(max_depth=limits.graphql_depth_max),
-            ]
-        )
+        self._limits = service.limits
+        schema = make_schema().core
+        self._operations = Operations(schema, Documents(schema, service.limits), breadth_first=breadth_first)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -77,23 +63,13 @@ class GraphQLEndpoint:
             )
         key = await self._key(request)
         asked, body_bytes = await self._read(request, key)
-        operations = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
+        allowed = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
         async with self._service.snapshot() as snapshot:
+            context = Context(key, self._service, snapshot, body_bytes)
             try:
-                result = await self._schema.execute(
-                    asked.query,
-                    variable_values=asked.variables,
-                    operation_name=asked.operation_name,
-                    context_value=Context(key, self._service, snapshot, body_bytes),
-                    allowed_operation_types=operations,
-                )
-            except MissingQueryError as error:
-                result = _refused(str(error))
-            except CannotGetOperationTypeError as error:
-                result = _refused(error.as_http_error_reason())
+                result = await self._operations.execute(asked, context, allowed)
             except InvalidOperationTypeError as error:
                 raise _not_allowed() from error
-        assert isinstance(result, ExecutionResult), "there are no incremental results"
         return _response(result)
 
     async def _key(self, request: Request) -> ApiKey | None:
@@ -130,11 +106,6 @@ class GraphQLEndpoint:
 
 def _not_allowed() -> errors.BodyError:
     return errors.BodyError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use POST, or GET for queries.")
-
-
-def _refused(reason: str) -> ExecutionResult:
-    """What holds no operation to execute is answered like any other document that is not valid."""
-    return ExecutionResult(data=None, errors=[GraphQLError(reason)])
 
 
 def _decode(body: bytes, kind: type[Decoded]) -> Decoded:

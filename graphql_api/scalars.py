@@ -9,8 +9,8 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
+from metering.events import in_utc
 from rating.exact import plain
-from rating.periods import instant_text
 
 DecimalText = NewType("DecimalText", Decimal)
 Instant = NewType("Instant", datetime)
@@ -26,10 +26,6 @@ class Amount(Decimal):
 
 def _write_decimal(number: Decimal) -> str:
     return f"{number:f}" if isinstance(number, Amount) else plain(number)
-
-
-def _write_instant(instant: datetime) -> str:
-    return instant_text(instant.astimezone(UTC))
 
 
 def _parse_decimal(value: object) -> Decimal:
@@ -103,7 +99,8 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "DateTime",
         "An instant, RFC 3339 with offset, for example `2026-03-01T00:00:00Z`.",
         f"{_HIVE}/andimarek/date-time.html",
-        _write_instant,
+        # The encoder of the answer writes it, with `Z` and with fractions only where there are some.
+        in_utc,
         _parse_instant,
     ),
     BigInt: _scalar(

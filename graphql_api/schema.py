@@ -1,10 +1,9 @@
 """The schema, assembled. Its text is committed as schema.graphql; a test compares the two."""
 
-from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import strawberry
-from strawberry.extensions import SchemaExtension
+from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
 from graphql_api.auth import requires
@@ -245,16 +244,18 @@ class Mutation:
         return await resolve_put_subscription(input, info)
 
 
-class _Schema(strawberry.Schema):
-    """A schema that logs nothing: what is unexpected is logged once, under the id that the caller is shown (http.py)."""
+class Schema(strawberry.Schema):
+    """The schema. Operations are executed on its core, not by it: see operations.py."""
 
-    def process_errors(self, errors: object, execution_context: object = None) -> None:
-        """Leave them to the endpoint; Strawberry would log each of them, a caller's typing errors too, with a traceback."""
+    @property
+    def core(self) -> GraphQLSchema:
+        """What graphql-core executes."""
+        return self._schema
 
 
-def make_schema(extensions: Iterable[Callable[[], SchemaExtension]] = ()) -> strawberry.Schema:
-    """The schema, with what watches over its execution."""
-    return _Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS, extensions=extensions)
+def make_schema() -> Schema:
+    """The schema."""
+    return Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS)
 
 
 def sdl() -> str:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from itertools import pairwise
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 import strawberry
@@ -117,13 +116,13 @@ class UsageColumns:
     events: list[BigInt]
 
 
-class Bucketed(msgspec.Struct, frozen=True):
-    """One bucket of a series: its bounds and figures."""
+class Course(msgspec.Struct, frozen=True):
+    """A series column by column: the bounds of its buckets, and their figures."""
 
-    start: datetime
-    end: datetime
-    quantity: Decimal
-    events: int
+    starts: Sequence[datetime]
+    ends: Sequence[datetime]
+    quantities: Sequence[Decimal]
+    events: Sequence[int]
 
 
 @strawberry.type
@@ -132,28 +131,27 @@ class UsageSeries:
 
     unit: str
     bucket: Bucket
-    rows: strawberry.Private[list[Bucketed]]
+    course: strawberry.Private[Course]
 
     @strawberry.field(description="Row by row.")
     def points(self) -> list[UsagePoint]:
         """As rows."""
+        course = self.course
         return [
-            UsagePoint(
-                from_=Instant(row.start),
-                to=Instant(row.end),
-                quantity=DecimalText(row.quantity),
-                events=BigInt(row.events),
+            UsagePoint(from_=Instant(start), to=Instant(end), quantity=DecimalText(quantity), events=BigInt(events))
+            for start, end, quantity, events in zip(
+                course.starts, course.ends, course.quantities, course.events, strict=True
             )
-            for row in self.rows
         ]
 
     @strawberry.field(description="The same, column by column: smaller and faster, made for charts.")
     def columns(self) -> UsageColumns:
         """As columns."""
+        # The types of the API's scalars are names for these very values.
         return UsageColumns(
-            from_=[Instant(row.start) for row in self.rows],
-            quantity=[DecimalText(row.quantity) for row in self.rows],
-            events=[BigInt(row.events) for row in self.rows],
+            from_=cast("list[Instant]", self.course.starts),
+            quantity=cast("list[DecimalText]", self.course.quantities),
+            events=cast("list[BigInt]", self.course.events),
         )
 
 
@@ -181,21 +179,31 @@ class UsageGroup:
         )
         of_group = points[self.position]
         return [
-            UsageSeries(unit=total.unit, bucket=bucket, rows=_rows(bounds, of_group, total.unit, fill))
+            UsageSeries(unit=total.unit, bucket=bucket, course=_course(bounds, of_group, total.unit, fill))
             for total in self.group.totals
         ]
 
 
-def _rows(bounds: Sequence[datetime], points: Sequence[read.SeriesPoint], unit: str, fill: Fill) -> list[Bucketed]:
+_ZERO: Final = Decimal(0)
+
+
+def _course(bounds: Sequence[datetime], points: Sequence[read.SeriesPoint], unit: str, fill: Fill) -> Course:
     by_bucket = {point.bucket: point for point in points if point.unit == unit}
-    rows = []
-    for index, (start, end) in enumerate(pairwise(bounds)):
-        point = by_bucket.get(index)
-        if point is not None:
-            rows.append(Bucketed(start, end, point.quantity, point.events))
-        elif fill is Fill.ZERO:
-            rows.append(Bucketed(start, end, Decimal(0), 0))
-    return rows
+    if fill is Fill.NONE:
+        found = sorted(by_bucket)
+        return Course(
+            starts=[bounds[index] for index in found],
+            ends=[bounds[index + 1] for index in found],
+            quantities=[by_bucket[index].quantity for index in found],
+            events=[by_bucket[index].events for index in found],
+        )
+    filled = [by_bucket.get(index) for index in range(len(bounds) - 1)]
+    return Course(
+        starts=bounds[:-1],
+        ends=bounds[1:],
+        quantities=[_ZERO if point is None else point.quantity for point in filled],
+        events=[0 if point is None else point.events for point in filled],
+    )
 
 
 @strawberry.type

@@ -8,7 +8,7 @@ import argparse
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -42,17 +42,24 @@ class Question(msgspec.Struct, frozen=True):
     """What is asked, with what is chosen by chance; and the same as SQL over events: $1 from, $2 to, $3 the account."""
 
     name: str
-    narrowed: str
+    narrowed: Mapping[str, object]
     selection: str
     choose: Callable[[random.Random, datetime], Asked]
     raw: str
+    one_account: bool = True
 
-    def document(self, asked: Asked) -> str:
-        """The GraphQL document."""
+    def request(self, asked: Asked) -> dict[str, object]:
+        """The body of a request: the document is the same each time, as a front end's is."""
         start, end, account = asked
-        period = f'period: {{ from: "{start:%FT%TZ}", to: "{end:%FT%TZ}" }}'
-        query = f"{{ {period}, {self.narrowed.replace('%account', account)} }}"
-        return f"{{ usage(query: {query}) {{ __typename ... on UsageReport {{ {self.selection} }} }} }}"
+        query = {"period": {"from": f"{start:%FT%TZ}", "to": f"{end:%FT%TZ}"}, **self.narrowed}
+        if self.one_account:
+            query["filter"] = {"account": {"in": [account]}}
+        return {"query": _DOCUMENT % self.selection, "variables": {"query": query}}
+
+
+_DOCUMENT = """query ($query: UsageQuery!) {
+    usage(query: $query) { __typename ... on UsageReport { %s } }
+}"""
 
 
 def _until_now(days: int) -> Callable[[random.Random, datetime], Asked]:
@@ -76,29 +83,26 @@ def _week(rolls: random.Random, now: datetime) -> Asked:
 
 _SERIES = "groups { nodes { key { %s } series(bucket: %s) { columns { from quantity } } } }"
 _TOP = "groups(first: %d) { nodes { key { %s } totals { quantity events } } }"
-_ONE = 'filter: { account: { in: ["%account"] } }'
 _SQL = "SELECT %s, unit, sum(quantity), count(*) FROM event WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided"
 _IN_ACCOUNT = " AND account = $3 GROUP BY %s, unit"
 _DAY = "date_trunc('day', occurred_at, 'UTC'), product"
 _HOUR = "date_trunc('hour', occurred_at, 'Asia/Kolkata'), \"user\""
 QUESTIONS = (
-    Question("one account, 30 days by day and product", f"groupBy: [PRODUCT], {_ONE}", _SERIES % ("product", "DAY"),
+    Question("one account, 30 days by day and product", {"groupBy": ["PRODUCT"]}, _SERIES % ("product", "DAY"),
              _until_now(30), _SQL % _DAY + _IN_ACCOUNT % _DAY),
-    Question("one account, 30 days, top 20 users", f"groupBy: [USER], {_ONE}", _TOP % (20, "user"),
+    Question("one account, 30 days, top 20 users", {"groupBy": ["USER"]}, _TOP % (20, "user"),
              _until_now(30), _SQL % '"user"' + _IN_ACCOUNT % '"user"' + " ORDER BY 4 DESC LIMIT 20"),
-    Question("one account, 30 days, top 20 devices", f"groupBy: [DEVICE], {_ONE}", _TOP % (20, "device"),
+    Question("one account, 30 days, top 20 devices", {"groupBy": ["DEVICE"]}, _TOP % (20, "device"),
              _until_now(30), _SQL % "device" + _IN_ACCOUNT % "device" + " ORDER BY 4 DESC LIMIT 20"),
-    Question("everyone, 90 days by day and product", "groupBy: [PRODUCT]", _SERIES % ("product", "DAY"),
-             _until_now(90), _SQL % _DAY + f" AND $3 <> '' GROUP BY {_DAY}, unit"),
-    Question("top 50 accounts of a month", "groupBy: [ACCOUNT]", _TOP % (50, "account"),
-             _month, _SQL % "account" + " AND $3 <> '' GROUP BY account, unit ORDER BY 4 DESC LIMIT 50"),
+    Question("everyone, 90 days by day and product", {"groupBy": ["PRODUCT"]}, _SERIES % ("product", "DAY"),
+             _until_now(90), _SQL % _DAY + f" AND $3 <> '' GROUP BY {_DAY}, unit", one_account=False),
+    Question("top 50 accounts of a month", {"groupBy": ["ACCOUNT"]}, _TOP % (50, "account"),
+             _month, _SQL % "account" + " AND $3 <> '' GROUP BY account, unit ORDER BY 4 DESC LIMIT 50",
+             one_account=False),
     Question("the biggest account, a week by hour and user in Asia/Kolkata",
-             f'groupBy: [USER], timeZone: "Asia/Kolkata", {_ONE}', _SERIES % ("user", "HOUR"),
+             {"groupBy": ["USER"], "timeZone": "Asia/Kolkata"}, _SERIES % ("user", "HOUR"),
              _week, _SQL % _HOUR + _IN_ACCOUNT % _HOUR),
 )  # fmt: skip
-_LATE = """{ usage(query: { period: { from: "%s", to: "%s" }, filter: { classification: { in: ["%s"] } } }) {
-    ... on UsageReport { totals { events } }
-} }"""
 
 _UNSETTLED = """
 SELECT count(*) FROM rollup_horizon
@@ -117,11 +121,11 @@ async def gone(connection: asyncpg.Connection, statement: str, seconds_max: floa
     return time.monotonic() - started
 
 
-async def ask(client: httpx2.AsyncClient, document: str) -> dict[str, object]:
+async def ask(client: httpx2.AsyncClient, request: dict[str, object]) -> dict[str, object]:
     """Ask once."""
-    answer = (await client.post("/graphql", json={"query": document})).json()
-    if "errors" in answer or not answer["data"]["usage"]:
-        raise SystemExit(f"{document}: {answer}")
+    answer = (await client.post("/graphql", json=request)).json()
+    if "errors" in answer or answer["data"]["usage"]["__typename"] != "UsageReport":
+        raise SystemExit(f"{request}: {answer}")
     usage: dict[str, object] = answer["data"]["usage"]
     return usage
 
@@ -131,13 +135,13 @@ async def measure(
 ) -> list[str]:
     """A row for a question: over GraphQL, and as raw SQL."""
     rolls = random.Random(question.name)
-    await ask(client, question.document(question.choose(rolls, datetime.now(UTC))))
+    await ask(client, question.request(question.choose(rolls, datetime.now(UTC))))
     took: list[float] = []
     deadline = time.monotonic() + ASKED_SECONDS_MAX
     while len(took) < count and time.monotonic() < deadline:
-        document = question.document(question.choose(rolls, datetime.now(UTC)))
+        request = question.request(question.choose(rolls, datetime.now(UTC)))
         started = time.perf_counter()
-        await ask(client, document)
+        await ask(client, request)
         took.append(time.perf_counter() - started)
     raw: list[float] = []
     for _ in range(RAW_ASKED):
@@ -154,7 +158,11 @@ async def send_late(client: httpx2.AsyncClient, address: str, connection: asyncp
     sender = await Client.connect(address)
     now = datetime.now(UTC)
     classification = f"late {now:%FT%TZ}"
-    document = _LATE % (f"{now - timedelta(days=LATE_DAYS + 1):%FT%TZ}", f"{now:%FT%TZ}", classification)
+    query = {
+        "period": {"from": f"{now - timedelta(days=LATE_DAYS + 1):%FT%TZ}", "to": f"{now:%FT%TZ}"},
+        "filter": {"classification": {"in": [classification]}},
+    }
+    request: dict[str, object] = {"query": _DOCUMENT % "totals { events }", "variables": {"query": query}}
     started = time.monotonic()
     sent = 0
     for body in late_bodies(LATE_EVENTS, LATE_DAYS, classification):
@@ -165,7 +173,7 @@ async def send_late(client: httpx2.AsyncClient, address: str, connection: asyncp
     sending = time.monotonic() - started
     sender.close()
     started = time.monotonic()
-    totals = (await ask(client, document))["totals"]
+    totals = (await ask(client, request))["totals"]
     answering = time.monotonic() - started
     counted = sum(int(total["events"]) for total in totals)  # type: ignore[attr-defined]
     if counted != sent:

@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
     refresh_seconds: float = 5.0
+    # Lists of plain values are completed in one pass; the stock executor, which this turns on again, takes many times as long.
+    graphql_breadth_first: bool = True
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -77,7 +79,12 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items() if value is not None}
 
 
-_NEEDED: Final = {int: "must be a whole number", int | None: "must be a whole number", float: "must be a number"}
+_NEEDED: Final = {
+    int: "must be a whole number",
+    int | None: "must be a whole number",
+    float: "must be a number",
+    bool: "must be true or false",
+}
 
 
 def _path(kind: type, value: object) -> object:

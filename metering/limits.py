@@ -65,6 +65,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     graphql_tokens_max: int = 5_000
     graphql_depth_max: int = 20
     graphql_body_bytes_max: int = 1024 * 1024
+    # Documents that were understood are kept. One takes a hundred times its text in memory, the densest three hundred times.
+    graphql_documents_max: int = 500
+    graphql_documents_bytes_max: int = 128 * 1024
     statement_seconds_max: int = 30
 
     # The command line, beside the service: it may read for long, and holds no more than this.

@@ -47,6 +47,8 @@ def test_without_variables_the_defaults_hold() -> None:
         ("LOG_LEVEL", "debug", {"log_level": "debug"}),
         ("REFRESH_SECONDS", "0.05", {"refresh_seconds": 0.05}),
         ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
+        ("GRAPHQL_BREADTH_FIRST", "false", {"graphql_breadth_first": False}),
+        ("GRAPHQL_BREADTH_FIRST", "0", {"graphql_breadth_first": False}),
     ],
 )
 def test_each_variable_is_a_field(name: str, value: str, expected: dict[str, object]) -> None:
@@ -140,6 +142,8 @@ def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) ->
         ("REFRESH_SECONDS", "nan"),
         ("REFRESH_SECONDS", "inf"),
         ("LOG_LEVEL", "INFO"),
+        ("GRAPHQL_BREADTH_FIRST", "maybe"),
+        ("GRAPHQL_BREADTH_FIRST", "2"),
         ("DATABASE_URL", "null"),
         ("DATABASE_URL", "host:5432/db"),
         ("BOOTSTRAP_KEY", "fifteen-letters"),
@@ -208,6 +212,7 @@ def settings_in_range() -> st.SearchStrategy[Settings]:
         restamp_window_minutes=st.integers(0, 1_440),
         log_level=st.sampled_from(["debug", "info", "warning", "error"]),
         refresh_seconds=st.floats(0.05, 3_600),
+        graphql_breadth_first=st.booleans(),
     )
 
 
