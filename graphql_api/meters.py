@@ -10,14 +10,15 @@ from graphql_api.context import MeteringInfo
 from graphql_api.nodes import MeterName, Node, node_id
 from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.problems import Conflict, InvalidInput
-from graphql_api.questions import DimensionFilter
+from graphql_api.questions import DimensionFilter, filters_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
-from metering import aggregations, meters
-from metering.aggregations import Aggregation, RoundingMode
+from metering import meters
+from metering.aggregations import Aggregation
 from metering.events import Dimension
 from metering.keys import Scope
 from metering.meters import FILTERED, Definition, filter_json, find_meter, read_meters
-from metering.questions import ValueFilter
+from rating import steps
+from rating.steps import RoundingMode
 
 _AGGREGATIONS: Final[Mapping[Aggregation, str]] = {
     Aggregation.SUM: "All quantities together. From rollups; adds up over groups.",
@@ -188,22 +189,9 @@ def _definition(given: PutMeterInput) -> Definition:
         unit=given.unit,
         aggregation=given.aggregation,
         distinct=given.distinct or None,
-        filters=_filters(given.filter),
-        rounding=None if rounding is None else aggregations.Rounding(rounding.mode, rounding.step),
+        filters=filters_of(given.filter, FILTERED),
+        rounding=None if rounding is None else steps.Rounding(rounding.mode, rounding.step),
     )
-
-
-def _filters(given: MeterFilterInput) -> Mapping[Dimension, ValueFilter]:
-    filters = {}
-    for dimension in FILTERED:
-        chosen: DimensionFilter | None = getattr(given, dimension.value)
-        if not chosen:
-            continue
-        if chosen.in_ is not None:
-            filters[dimension] = ValueFilter(tuple(chosen.in_.value))
-        elif chosen.not_in is not None:
-            filters[dimension] = ValueFilter(tuple(chosen.not_in.value), negated=True)
-    return filters
 
 
 def _shown(meter: meters.Meter) -> Meter:

@@ -52,13 +52,19 @@ class Plan(Node):
     effective_from: Instant
     interval: BillingInterval
     published_at: Instant | None = strawberry.field(description="Null for a dry run: this is what would be published.")
-    overlaps: list[PriceOverlap]
-    plan: strawberry.Private[plans.Plan]
+    # What may be long is written when it is asked for.
+    published: strawberry.Private[PublishedPlan]
 
     @strawberry.field(description="The whole plan, as it was published; decimals are strings.")
     def definition(self) -> JsonObject:
-        """Written when it is asked for: it may be long."""
-        return JsonObject(definition_of(self.plan))
+        """With the contract's names."""
+        return JsonObject(definition_of(self.published.plan))
+
+    @strawberry.field(description="The prices that can charge one event twice, in pairs.")
+    def overlaps(self) -> list[PriceOverlap]:
+        """In the plan's order."""
+        pairs = self.published.overlaps
+        return [PriceOverlap(first_price=pair.first_price, second_price=pair.second_price) for pair in pairs]
 
 
 @strawberry.type
@@ -200,8 +206,5 @@ def plan_of(published: PublishedPlan) -> Plan:
         effective_from=Instant(plan.effective_from),
         interval=plan.interval,
         published_at=None if published.published_at is None else Instant(published.published_at),
-        overlaps=[
-            PriceOverlap(first_price=pair.first_price, second_price=pair.second_price) for pair in published.overlaps
-        ],
-        plan=plan,
+        published=published,
     )

@@ -10,9 +10,9 @@ import strawberry
 import graphql_api.meters  # noqa: F401
 from graphql_api.left_out import given_or_none
 from graphql_api.scalars import DecimalText
-from metering.aggregations import RoundingMode
-from rating import prices, steps
+from rating import prices
 from rating.plans import PriceTiming
+from rating.steps import RoundingMode
 
 _ZERO: Final = DecimalText(Decimal(0))
 _ONE: Final = DecimalText(Decimal(1))
@@ -140,7 +140,7 @@ _KINDS: Final[Mapping[str, Callable[[Any], prices.Price]]] = {
     "per_unit": lambda given: prices.PerUnit(given.unit_price),
     "graduated": _tiered(prices.Graduated),
     "volume": _tiered(prices.Volume),
-    "package": lambda given: prices.Package(given.size, given.package_price, steps.RoundingMode(given.rounding.value)),
+    "package": lambda given: prices.Package(given.size, given.package_price, given.rounding),
     "stair_step": _tiered(prices.StairStep),
     "percentage": lambda given: prices.Percentage(given.rate, given.fixed_per_event),
     "graduated_percentage": _tiered(prices.GraduatedPercentage),

@@ -1,6 +1,6 @@
 """The inputs by which usage is asked for, and how they become a question."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 import strawberry
@@ -100,15 +100,16 @@ def question_of(query: UsageQuery, key: ApiKey, limits: Limits) -> Question:
         period=MeteringPeriod(query.period.from_, query.period.to),
         zone_name=query.time_zone,
         group_by=query.group_by,
-        filters=_filters(query.filter),
+        filters=filters_of(query.filter, Dimension),
         accounts=key.accounts,
         limits=limits,
     )
 
 
-def _filters(given: UsageFilter) -> Mapping[Dimension, ValueFilter]:
+def filters_of(given: object, dimensions: Iterable[Dimension]) -> Mapping[Dimension, ValueFilter]:
+    """The filters of an input that has a DimensionFilter for each of these dimensions, by its name."""
     filters = {}
-    for dimension in Dimension:
+    for dimension in dimensions:
         chosen: DimensionFilter | None = getattr(given, dimension.value)
         if not chosen:
             continue

@@ -9,7 +9,8 @@ import strawberry
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.scalar import ScalarDefinition
 
-from metering.events import plain
+from rating.exact import plain
+from rating.periods import instant_text
 
 DecimalText = NewType("DecimalText", Decimal)
 Instant = NewType("Instant", datetime)
@@ -23,13 +24,12 @@ class Amount(Decimal):
     """An amount of money: written with all of its currency's minor digits, where other decimals have no zeros behind."""
 
 
-def _decimal_text(number: Decimal) -> str:
+def _write_decimal(number: Decimal) -> str:
     return f"{number:f}" if isinstance(number, Amount) else plain(number)
 
 
-def instant_text(instant: datetime) -> str:
-    """An instant as the API writes it: RFC 3339 in UTC with `Z`, fractions only where there are some."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _write_instant(instant: datetime) -> str:
+    return instant_text(instant.astimezone(UTC))
 
 
 def _parse_decimal(value: object) -> Decimal:
@@ -96,14 +96,14 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "Decimal",
         'An exact decimal number as a string, for example `"1234.5600"`; never a binary float.',
         f"{_HIVE}/chillicream/decimal.html",
-        _decimal_text,
+        _write_decimal,
         _parse_decimal,
     ),
     Instant: _scalar(
         "DateTime",
         "An instant, RFC 3339 with offset, for example `2026-03-01T00:00:00Z`.",
         f"{_HIVE}/andimarek/date-time.html",
-        instant_text,
+        _write_instant,
         _parse_instant,
     ),
     BigInt: _scalar(

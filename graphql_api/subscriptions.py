@@ -55,7 +55,7 @@ class SubscriptionFacts(Node):
     time_zone: ZoneName
     attributes: JsonObject
     terms: list[SubscriptionTerms] = strawberry.field(
-        description="In order of time, what was and what is to come; each hold until the next ones."
+        description="In order of time, what was and what is to come; they hold until the next ones."
     )
 
 

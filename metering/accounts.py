@@ -24,7 +24,7 @@ class AccountOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account of the catalogue."""
+    """An account of the catalog."""
 
     key: str
     name: str

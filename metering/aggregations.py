@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 
 from metering.periods import Period
+from rating.steps import Rounding, round_to_step
 
 # A quotient has so many digits after the point, and so many have the quantities that it is made of.
 QUOTIENT_DIGITS: Final = 18
@@ -65,22 +66,6 @@ TRAITS: Final[Mapping[Aggregation, Traits]] = {
 }
 
 
-class RoundingMode(Enum):
-    """Which multiple of the step a figure between two of them becomes; UP is away from zero, DOWN towards it."""
-
-    UP = "UP"
-    DOWN = "DOWN"
-    HALF_UP = "HALF_UP"
-    HALF_EVEN = "HALF_EVEN"
-
-
-class Rounding(msgspec.Struct, frozen=True):
-    """Unit rounding: figures become multiples of the step, which is more than zero."""
-
-    mode: RoundingMode
-    step: Decimal
-
-
 class Tally(msgspec.Struct, frozen=True):
     """What was added up: the amount (None of no events), and how many events it is of."""
 
@@ -100,7 +85,7 @@ class Figure(msgspec.Struct, frozen=True):
 def figure(aggregation: Aggregation, tally: Tally, seconds: Decimal, rounding: Rounding | None) -> Figure:
     """The figure of a tally over so many seconds."""
     exact = _exact(aggregation, tally, seconds)
-    shown = exact if exact is None or rounding is None else rounded(exact, rounding)
+    shown = exact if exact is None or rounding is None else round_to_step(exact, rounding)
     unit_hours = quotient(tally.amount or _ZERO, _HOUR) if aggregation is Aggregation.TIME_WEIGHTED else None
     return Figure(exact, shown, tally.events, unit_hours)
 
@@ -131,27 +116,8 @@ def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
     return Decimal(whole if above >= 0 else -whole).scaleb(-QUOTIENT_DIGITS, EXACT)
 
 
-def rounded(number: Decimal, rounding: Rounding) -> Decimal:
-    """The multiple of the rounding's step that a number becomes."""
-    above, below = _ratio(number, rounding.step)
-    whole, rest = divmod(abs(above), below)
-    match rounding.mode:
-        case RoundingMode.UP:
-            is_up = rest > 0
-        case RoundingMode.DOWN:
-            is_up = False
-        case RoundingMode.HALF_UP:
-            is_up = 2 * rest >= below
-        case RoundingMode.HALF_EVEN:
-            is_up = 2 * rest > below or (2 * rest == below and whole % 2 == 1)
-        case _:
-            assert_never(rounding.mode)
-    steps = whole + is_up
-    return EXACT.multiply(Decimal(steps if above >= 0 else -steps), rounding.step)
-
-
 def _ratio(dividend: Decimal, divisor: Decimal) -> tuple[int, int]:
-    assert divisor > 0, "periods, counts and steps are more than nothing"
+    assert divisor > 0, "periods and counts are more than nothing"
     above, below = dividend.as_integer_ratio()
     times, over = divisor.as_integer_ratio()
     return above * over, below * times

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
-from metering.events import identity_key, in_utc, plain
+from metering.events import identity_key, in_utc
 from metering.ingest.admit import quantity_fault, text_fault
 from metering.keys import ApiKey
 from metering.limits import Limits
@@ -23,6 +23,7 @@ from metering.store.event_log import log_pending, work_as_writer
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from rating.exact import plain
 
 CORRECTABLE: Final = ("subscription", "user", "device", "product", "feature", "classification", "unit", "quantity")
 _REQUIRED: Final = frozenset({"product", "unit", "quantity"})

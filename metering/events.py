@@ -106,16 +106,6 @@ def claimed_days(occurred_at: datetime, restamp_window: timedelta) -> tuple[date
     return tuple(sorted({own, before, after}))
 
 
-def plain(number: Decimal) -> str:
-    """A decimal in plain notation: no exponent, no trailing zeros; zero is `0`."""
-    if not number:
-        return "0"
-    text = str(number)
-    if "E" in text:
-        text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def sorted_attributes(attributes: Mapping[str, Scalar] | None) -> str | None:
     """The attributes as canonical JSON (keys sorted), so that equal attributes are equal text."""
     if not attributes:

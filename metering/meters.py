@@ -13,15 +13,17 @@ from typing import Any, Final
 
 import msgspec
 
-from metering.aggregations import TRAITS, Aggregation, Rounding, RoundingMode
+from metering.aggregations import TRAITS, Aggregation
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
-from metering.events import Dimension, plain
+from metering.events import Dimension
 from metering.keys import ApiKey
 from metering.limits import Limits
 from metering.questions import Question, ValueFilter
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from rating.exact import plain
+from rating.steps import Rounding, RoundingMode
 
 # The dimensions that a meter can be narrowed by; who used it is for a question to say.
 FILTERED: Final = (Dimension.PRODUCT, Dimension.FEATURE, Dimension.CLASSIFICATION, Dimension.UNIT)

@@ -26,6 +26,7 @@ from rating.bounds import PRICES_MAX
 from rating.definitions import definition_of, plan_of
 from rating.faults import validate
 from rating.meters import Overlap, overlaps
+from rating.periods import instant_text
 from rating.plans import Plan
 from rating.prices import KIND_NAMES, Dynamic, GraduatedPercentage, Percentage
 
@@ -138,7 +139,7 @@ def _published(row: Any) -> PublishedPlan:
 def _check_order(draft: Plan, newest: Plan) -> None:
     if draft.effective_from < newest.effective_from:
         raise ConflictError(
-            f"Version {newest.version} of the plan {draft.key!r:.60} takes effect at {newest.effective_from:%FT%TZ}, and "
+            f"Version {newest.version} of the plan {draft.key!r:.60} takes effect at {instant_text(newest.effective_from)}, and "
             "versions take effect in the order of their numbers: give an `effectiveFrom` that is not before that. From the "
             "same instant on the newer one applies."
         )

@@ -8,7 +8,6 @@ from metering.meters import Definition, read_definitions
 from metering.questions import ValueFilter
 from metering.store.snapshot import Snapshot
 from rating.meters import DimensionFilter, Meter, MeterFilter
-from rating.steps import Rounding, RoundingMode
 
 
 async def read_rated_meters(snapshot: Snapshot, keys: Collection[str]) -> Mapping[str, Meter]:
@@ -21,7 +20,6 @@ def rated_meter(definition: Definition) -> Meter:
     filters = dict(definition.filters)
     if TRAITS[definition.aggregation].of_quantities:
         filters.setdefault(Dimension.UNIT, ValueFilter((definition.unit,)))
-    rounding = definition.rounding
     return Meter(
         key=definition.key,
         filter=MeterFilter(
@@ -30,5 +28,5 @@ def rated_meter(definition: Definition) -> Meter:
                 for dimension, chosen in filters.items()
             }
         ),
-        rounding=None if rounding is None else Rounding(RoundingMode(rounding.mode.value), rounding.step),
+        rounding=definition.rounding,
     )

@@ -12,6 +12,7 @@ from metering.store.event_query import events_statement
 from metering.store.filters import filter_shapes
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from rating.periods import instant_text
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +70,9 @@ async def read_events(
     """
     raw_from = (await snapshot.horizon()).raw_from
     if question.period.start < raw_from:
-        earliest = raw_from.isoformat().replace("+00:00", "Z")
-        message = f"Events before {earliest} are not kept any more; ask from then on, or for their figures."
+        message = (
+            f"Events before {instant_text(raw_from)} are not kept any more; ask from then on, or for their figures."
+        )
         raise InvalidInputError([InputIssue(("query", "period", "from"), message)])
     filters = filter_shapes(question)
     shapes = tuple(shape for shape, _ in filters)

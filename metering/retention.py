@@ -12,13 +12,14 @@ is refreshed, and no rollup is refreshed below what is there: that would erase i
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from metering.config import Settings
 from metering.rollups.refresh import REFRESHER_LOCK
-from metering.store.event_log import WRITERS_LOCK
+from metering.store.event_log import writers_at_work
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import floor_day
@@ -123,12 +124,7 @@ class Retention:
         kept = await read_kept(connection)
         if kept.taken_from == kept.raw_from:
             return
-
-        async def writers() -> list[str]:
-            rows = await connection.fetch(sql("rollups.writers_at_work"), WRITERS_LOCK)
-            return [row["virtualtransaction"] for row in rows]
-
-        if not await ended(writers, _OTHERS_SECONDS_MAX):
+        if not await ended(partial(writers_at_work, connection), _OTHERS_SECONDS_MAX):
             return
         if not await connection.fetchval(sql("retention.has_pending_below"), kept.taken_from):
             await connection.execute(sql("retention.keep_raw_from"), kept.taken_from)

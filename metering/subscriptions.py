@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError, NotFoundError
-from metering.events import in_utc, plain
+from metering.events import in_utc
 from metering.input_faults import attributes_issues, instant_issues, issues_of, name_issues
 from metering.keys import ApiKey
 from metering.limits import Limits
@@ -24,9 +24,10 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from rating import subscriptions as rating
-from rating.exact import remainder
+from rating.exact import plain, remainder
 from rating.faults import number_faults
 from rating.money import currency_of
+from rating.periods import instant_text
 from rating.plans import Plan
 from rating.subscriptions import PlanChoice, SeatChange, phases_of
 
@@ -71,7 +72,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription of the catalogue: facts as they are now, and the terms that hold, in order of time."""
+    """A subscription of the catalog: facts as they are now, and the terms that hold, in order of time."""
 
     key: str
     account: str
@@ -275,7 +276,7 @@ def _since(order: SubscriptionOrder, known: Sequence[Terms], now: datetime) -> d
         return None
     if order.ends_at is not None and since >= order.ends_at:
         message = (
-            f"The subscription ends at {order.ends_at:%FT%TZ}, and plan, version or seats are others than they were then; "
+            f"The subscription ends at {instant_text(order.ends_at)}, and plan, version or seats are others than they were then; "
             "say from when on, or leave them as they were."
         )
         raise InvalidInputError([InputIssue(("input", "effectiveAt"), message)])

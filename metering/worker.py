@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from metering.errors import DatabaseUnavailableError
 from metering.limits import Limits
@@ -26,6 +26,8 @@ _REST_SECONDS_MAX: Final = 10.0
 _LATE_REST_SECONDS_MAX: Final = 30.0
 # What is dropped, made ahead and converted is counted in days.
 _KEEPING_SECONDS: Final = 60
+
+Done = TypeVar("Done")
 
 
 class Worker:
@@ -64,46 +66,36 @@ class Worker:
     async def _loop(self) -> None:
         while not self._closing.is_set():
             started = time.monotonic()
-            more = await self._run()
+            more = await self._guarded("refresh", self._refresh())
             self._refreshed.set()
-            await self._forget()
+            await self._guarded("forgetting", self._forget())
             if not more:
                 rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), max(self._every_seconds, rest_seconds))
 
-    async def _run(self) -> bool:
+    async def _refresh(self) -> bool:
+        """Roll up; say whether there is more to do at once."""
         started_at = datetime.now(UTC)
-        try:
-            done = await self._refresher.run(late=time.monotonic() >= self._late_after)
-        except DatabaseUnavailableError as error:
-            logger().warning("refresh_postponed", reason=str(error))
+        done = await self._refresher.run(late=time.monotonic() >= self._late_after)
+        if done is None:
             return False
-        except Exception as error:  # noqa: BLE001 - the loop outlives a run; the error is in the log, and reads stay exact
-            logger().error("refresh_failed", exc_info=error)
-            return False
-        if done is not None and not done.more:
+        if not done.more:
             rest_seconds = min(_REST_FACTOR * done.late_seconds, _LATE_REST_SECONDS_MAX)
             self._late_after = max(self._late_after, time.monotonic() + rest_seconds)
-        if done is not None and done.worked_off:
+        if done.worked_off:
             seconds = (datetime.now(UTC) - started_at).total_seconds()
             logger().info(
                 "refreshed", worked_off=done.worked_off, complete_at=done.complete_at.isoformat(), seconds=seconds
             )
-        return done is not None and done.more
+        return done.more
 
     async def _forget(self) -> None:
         """Forget rejected events that are too old."""
         before = datetime.now(UTC) - self._limits.rejected_age_max
-        try:
-            forgotten = await forget_older(self._database, before)
-        except DatabaseUnavailableError as error:
-            logger().warning("forgetting_postponed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - as above: what is too old now is so at the next run
-            logger().error("forgetting_failed", exc_info=error)
-        else:
-            if forgotten:
-                logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
+        forgotten = await forget_older(self._database, before)
+        if forgotten:
+            logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
 
     async def _keep(self) -> None:
         # Nothing is given up that is not rolled up, so one refresh comes first.
@@ -115,13 +107,15 @@ class Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), _KEEPING_SECONDS)
 
-    async def _guarded(self, name: str, work: Coroutine[None, None, None]) -> None:
+    async def _guarded(self, name: str, work: Coroutine[None, None, Done]) -> Done | None:
+        """What the work made; None where it failed, which the log then says."""
         try:
-            await work
+            return await work
         except DatabaseUnavailableError as error:
             logger().warning(f"{name}_postponed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - as above: the loop outlives it, and the next run does it again
+        except Exception as error:  # noqa: BLE001 - the loops outlive it, reads stay exact, and the next run does it again
             logger().error(f"{name}_failed", exc_info=error)
+        return None
 
     async def _drop(self) -> None:
         started = time.monotonic()

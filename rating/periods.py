@@ -71,5 +71,5 @@ def _microseconds(length: timedelta) -> int:
 
 
 def instant_text(instant: datetime) -> str:
-    """An instant as keys and answers write it: 2026-03-01T00:00:00Z, with a fraction where it has one."""
+    """An instant in UTC as keys and answers write it: 2026-03-01T00:00:00Z, with a fraction where it has one."""
     return instant.isoformat().replace("+00:00", "Z")

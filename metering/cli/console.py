@@ -1,6 +1,5 @@
 """What the command line says to people: answers on standard output, progress and complaints on standard error."""
 
-from datetime import datetime
 from typing import Final
 
 from rich.console import Console
@@ -37,11 +36,6 @@ def complain(error: MeteringError) -> None:
 def say(line: str) -> None:
     """One plain line on standard output, at once: programs wait for it."""
     print(line, flush=True)  # noqa: T201 - this is the command line
-
-
-def instant_text(instant: datetime) -> str:
-    """An instant in UTC as RFC 3339 with `Z`, fractions only where there are some."""
-    return instant.isoformat().replace("+00:00", "Z")
 
 
 class _EventsPerSecond(ProgressColumn):

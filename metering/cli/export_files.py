@@ -11,9 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from metering.cli.console import instant_text
 from metering.errors import InputIssue, InvalidInputError
-from metering.events import plain
+from rating.exact import plain
+from rating.periods import instant_text
 
 # What a spreadsheet may take for the beginning of a formula, or skip before one.
 FORMULA_BEGINNINGS: Final = ("=", "+", "-", "@", "\t", "\r")

@@ -10,14 +10,15 @@ from typing import Any, Final
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metering.cli.console import ERR, instant_text, say
+from metering.cli.console import ERR, say
 from metering.cli.running import with_database
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
-from metering.events import plain
 from metering.limits import LIMITS
 from metering.rollups.reconcile import Compared, Drift, DriftingRow, Figures, Reconciler
 from metering.store.pool import Database
+from rating.exact import plain
+from rating.periods import instant_text
 
 _SAMPLE: Final = 100
 _SEEDS: Final = 2**32

@@ -14,12 +14,13 @@ from metering.events import (
     identity_key,
     in_utc,
     joined_values,
-    plain,
     sorted_attributes,
 )
 from metering.ingest.decode import NO_OFFSET, Decoded
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import Limits
+from rating.exact import plain
+from rating.periods import instant_text
 
 # Of the joined values: one more is a NUL in one of them.
 _SEPARATORS = 8
@@ -133,7 +134,7 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
 
 def retention_fault(retained_from: datetime) -> tuple[Code, str, str]:
     """What is wrong with an event that occurred before this instant, as code, path and message."""
-    earliest = retained_from.isoformat().replace("+00:00", "Z")
+    earliest = instant_text(retained_from)
     return Code.OUTSIDE_RETENTION, "occurred_at", f"Events are retained from {earliest} on; none before it is taken."
 
 

@@ -30,6 +30,7 @@ from metering.store.meter_query import (
 )
 from metering.store.snapshot import Snapshot
 from metering.store.usage_query import Compiled, PartsShape
+from rating.periods import instant_text
 
 _NOTHING: Final = Tally(None, 0)
 
@@ -70,7 +71,7 @@ async def check_meter_retained(
         return
     raw_from = (await snapshot.horizon()).raw_from
     if question.period.start < raw_from:
-        shown = raw_from.isoformat().replace("+00:00", "Z")
+        shown = instant_text(raw_from)
         message = (
             f"The meter {definition.key!r:.60} is read from events, and those before {shown} are not kept any more. "
             f"The nearest `from` that can be answered is {shown}."

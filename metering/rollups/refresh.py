@@ -14,25 +14,23 @@ with every run up to seconds ago. Both are published at once. See docs/adr/0009.
 It may be killed anywhere: the next run publishes again and does the same work. One refresher works at a time.
 """
 
-import asyncio
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from metering.periods import Period
-from metering.store.event_log import WRITERS_LOCK, quarter_hour_of
+from metering.store.event_log import quarter_hour_of, writers_at_work
 from metering.store.minutes import roll_up_minutes, roll_up_minutes_again
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import rollups_of
-from metering.store.turns import alone
+from metering.store.turns import alone, ended
 
 # Held by whoever changes rollups or what they are made of: here, and where old data is dropped.
 REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
-_POLL_SECONDS: Final = 0.01
 # A quarter of an hour is rolled up this long after it ended: what comes later costs more.
 _GRACE: Final = timedelta(minutes=2)
 # The tail follows the clock at a distance in which nearly all events are in. How long that is depends on who sends: where
@@ -104,14 +102,7 @@ class Refresher:
 
     async def _await_writers(self, connection: Connection) -> None:
         """Wait until every writer that is at work now has ended; later ones are no concern, and nobody waits for us."""
-        waiting = set(await self._writers(connection))
-        while waiting:
-            await asyncio.sleep(_POLL_SECONDS)
-            waiting &= set(await self._writers(connection))
-
-    async def _writers(self, connection: Connection) -> Sequence[str]:
-        rows = await connection.fetch(sql("rollups.writers_at_work"), WRITERS_LOCK)
-        return [row["virtualtransaction"] for row in rows]
+        await ended(partial(writers_at_work, connection))
 
     async def _work_off(self, connection: Connection) -> int:
         rows = await connection.fetch(sql("rollups.read_pending"), self._rollups.pending_rows_max)

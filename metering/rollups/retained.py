@@ -16,6 +16,7 @@ import msgspec
 
 from metering.errors import InputIssue, InvalidInputError
 from metering.periods import Period
+from rating.periods import instant_text
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,9 +84,10 @@ def refusal(retained: Retained, period: Period, bounds: Sequence[datetime]) -> I
     near = nearest(retained, period, bounds)
     minutes = retained.grain // timedelta(minutes=1)
     if period.start < retained.rollups_from:
-        reason = f"Figures are kept from {_shown(retained.rollups_from)} on."
+        reason = f"Figures are kept from {instant_text(retained.rollups_from)} on."
     else:
-        reason = f"Events before {_shown(retained.raw_from)} are not kept any more, only figures of every {minutes:,} minutes."
+        shown = instant_text(retained.raw_from)
+        reason = f"Events before {shown} are not kept any more, only figures of every {minutes:,} minutes."
     issues = []
     if near.starts != (period.start,):
         cut = " The buckets of this series cut them." if bounds and retained.can_cut(period.start) else ""
@@ -96,9 +98,5 @@ def refusal(retained: Retained, period: Period, bounds: Sequence[datetime]) -> I
 
 
 def _issue(name: str, reason: str, instants: Sequence[datetime]) -> InputIssue:
-    named = " or ".join(map(_shown, instants))
+    named = " or ".join(map(instant_text, instants))
     return InputIssue(("query", "period", name), f"{reason} The nearest `{name}` that can be answered is {named}.")
-
-
-def _shown(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")

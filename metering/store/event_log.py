@@ -89,6 +89,12 @@ async def work_as_writer(connection: Connection) -> None:
     await connection.execute(sql("events.enter_writers"), WRITERS_LOCK)
 
 
+async def writers_at_work(connection: Connection) -> list[str]:
+    """The writers that are at work now, as transactions of a session."""
+    rows = await connection.fetch(sql("events.writers_at_work"), WRITERS_LOCK)
+    return [row["virtualtransaction"] for row in rows]
+
+
 async def log_pending(connection: Connection, changed: Sequence[tuple[str, datetime]]) -> bool:
     """Have the buckets rolled up anew in which this transaction, which works as a writer, changed events.
 
@@ -97,7 +103,8 @@ async def log_pending(connection: Connection, changed: Sequence[tuple[str, datet
     published = await connection.fetchrow(sql("events.read_published"))
     assert published is not None, "the first migration puts one row there"
     published_at, complete_at, tail_published_at = published
-    late = [each for each in changed if each[1] < published_at or each[1] < tail_published_at]
+    late_below = max(published_at, tail_published_at)
+    late = [each for each in changed if each[1] < late_below]
     quarters = {(account, quarter_hour_of(at)) for account, at in late if at < published_at}
     # Also where both horizons have been published: until the one is complete, readers take minutes.
     minutes = {(account, minute_of(at)) for account, at in late if complete_at <= at < tail_published_at}

@@ -47,6 +47,7 @@ async def roll_up_minutes_again(
         tail_at = await connection.fetchval(statements.LOCK_TAIL)
         complete_at = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
         await connection.execute(statements.HASHED)
+        await connection.execute(statements.found(len(minutes)))
         # What the horizon has passed is pending below it, too, where it has to be.
         below = [each for each in minutes if each[1] >= complete_at]
         over = [each for each in below if each[1] < minute_of(tail_at)]

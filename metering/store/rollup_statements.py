@@ -18,6 +18,9 @@ _OF_ROWS: Final = (
     "sum(quantity) AS quantity, sum(events)::bigint AS events, min(minimum) AS minimum, max(maximum) AS maximum"
 )
 
+# Late buckets of accounts.
+_LATE: Final = "unnest($1::text[], $2::timestamptz[]) AS late (account, bucket)"
+
 # Held until the step commits: two refreshers never roll up the same buckets side by side.
 LOCK_HORIZON: Final = "SELECT complete_at FROM rollup_horizon FOR UPDATE"
 LOCK_TAIL: Final = "SELECT tail_complete_at FROM rollup_horizon FOR UPDATE"
@@ -26,11 +29,17 @@ LOCK_TAIL: Final = "SELECT tail_complete_at FROM rollup_horizon FOR UPDATE"
 # of the time. What does not fit into memory is hashed in parts.
 HASHED: Final = "SET LOCAL enable_sort = off; SET LOCAL work_mem = '128MB'"
 
-# How many buckets are looked up one by one: what a late event costs then does not grow with what there is. PostgreSQL
-# expects few rows for an account and a bucket of a rollup, and there may be thousands: many changes are joined with all
-# rows of their time instead.
-LOOKED_UP: Final = "SET LOCAL enable_nestloop = on; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-JOINED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+# Few changes are looked up one by one: what a late event costs then does not grow with what there is. PostgreSQL expects
+# few rows for an account and a bucket of a rollup, and there may be thousands: many changes are joined with all rows of
+# their time instead.
+_LOOKED_UP_MAX: Final = 1_000
+_LOOKED_UP: Final = "SET LOCAL enable_nestloop = on; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+_JOINED: Final = "SET LOCAL enable_nestloop = off; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
+
+
+def found(buckets: int) -> str:
+    """How what is stored of so many late buckets is found, for the rest of the transaction."""
+    return _LOOKED_UP if buckets <= _LOOKED_UP_MAX else _JOINED
 
 
 def refresh(rollup: Rollup) -> str:
@@ -64,7 +73,6 @@ def roll_up_late(rollup: Rollup) -> str:
     INSERT INTO {rollup.name} ({_target(rollup)})
     SELECT late.bucket, {_columns(rollup, "source.")}, {_figures(rollup)}
     FROM {_late_of_source(rollup)}
-    WHERE source.{_at(rollup)} >= $3 AND source.{_at(rollup)} < $4{_not_voided(rollup)}
     GROUP BY late.bucket, {_columns(rollup, "source.")}
     """
 
@@ -110,12 +118,13 @@ def _find_changes() -> str:
         SELECT late.bucket, {_columns(QUARTER_HOUR, "source.")}, quantity, 1 AS events,
                quantity AS fresh_minimum, quantity AS fresh_maximum, NULL::numeric AS stale_minimum, NULL AS stale_maximum
         FROM {_late_of_source(QUARTER_HOUR)}
-        WHERE source.occurred_at >= $3 AND source.occurred_at < $4 AND NOT voided
         UNION ALL
         SELECT late.bucket, {_columns(QUARTER_HOUR, "stale.")}, -quantity, -events, NULL, NULL, minimum, maximum
-        FROM unnest($1::text[], $2::timestamptz[]) AS late (account, bucket)
-        JOIN usage_quarter_hour AS stale ON stale.account = late.account AND stale.bucket = late.bucket
-        WHERE stale.bucket >= $3 AND stale.bucket < $4
+        FROM {_LATE} CROSS JOIN LATERAL (
+            SELECT * FROM usage_quarter_hour
+            WHERE account = late.account AND bucket = late.bucket AND bucket >= $3 AND bucket < $4
+            OFFSET 0
+        ) AS stale
     ) AS figures (bucket, {columns}, quantity, events, fresh_minimum, fresh_maximum, stale_minimum, stale_maximum)
     GROUP BY bucket, {columns}
     HAVING sum(quantity) <> 0 OR sum(events) <> 0 OR min(fresh_minimum) IS DISTINCT FROM min(stale_minimum)
@@ -129,7 +138,7 @@ def merge_changes(rollup: Rollup) -> str:
     return f"""
     MERGE INTO {rollup.name} AS kept
     USING (
-        SELECT date_bin('{_WIDTHS[rollup.width_seconds]}', bucket, 'epoch') AS bucket, {_columns(rollup)}, {_OF_ROWS}
+        SELECT date_bin('{_width(rollup)}', bucket, 'epoch') AS bucket, {_columns(rollup)}, {_OF_ROWS}
         FROM late_change
         WHERE grows AND bucket >= $1 AND bucket < $2
         GROUP BY 1, {_columns(rollup)}
@@ -158,8 +167,8 @@ def _at(rollup: Rollup) -> str:
     return "occurred_at" if rollup.source == "event" else "bucket"
 
 
-def _bucket(rollup: Rollup, prefix: str = "") -> str:
-    return f"date_bin('{_WIDTHS[rollup.width_seconds]}', {prefix}{_at(rollup)}, 'epoch')"
+def _bucket(rollup: Rollup) -> str:
+    return f"date_bin('{_width(rollup)}', {_at(rollup)}, 'epoch')"
 
 
 def _figures(rollup: Rollup) -> str:
@@ -176,12 +185,19 @@ def _value(name: str, prefix: str) -> str:
 
 
 def _late_of_source(rollup: Rollup) -> str:
-    # The range of late.bucket is what an index can find, its equality what can be hashed: which is better depends on how
-    # many are late, and both have to be said for PostgreSQL to choose. Bounds beside them choose the partitions.
-    at = f"source.{_at(rollup)}"
-    return f"""unnest($1::text[], $2::timestamptz[]) AS late (account, bucket)
-    JOIN {rollup.source} AS source ON source.account = late.account AND {_bucket(rollup, "source.")} = late.bucket
-        AND {at} >= late.bucket AND {at} < late.bucket + interval '{_WIDTHS[rollup.width_seconds]}'"""
+    # Each late bucket is looked up by itself, which OFFSET says: of a partition that was just filled PostgreSQL knows
+    # nothing, and would compare all of its rows with all of the buckets. The bounds beside them choose the partitions.
+    at = _at(rollup)
+    return f"""{_LATE} CROSS JOIN LATERAL (
+        SELECT * FROM {rollup.source}
+        WHERE account = late.account AND {at} >= late.bucket AND {at} < late.bucket + interval '{_width(rollup)}'
+            AND {at} >= $3 AND {at} < $4{_not_voided(rollup)}
+        OFFSET 0
+    ) AS source"""
+
+
+def _width(rollup: Rollup) -> str:
+    return _WIDTHS[rollup.width_seconds]
 
 
 FIND_CHANGES: Final = _find_changes()

@@ -27,8 +27,6 @@ _DAY: Final = timedelta(days=1)
 # A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
 _STATEMENT_SECONDS_MAX: Final = 3_600
 
-# As many changes as are looked up one by one.
-_LOOKED_UP_MAX: Final = 1_000
 # More refreshes than this cost more to begin than to widen to the days that they are in.
 _REFRESHES_MAX: Final = 50
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
@@ -116,10 +114,8 @@ class PostgresRollups:
             days_end = floor_day(await connection.fetchval(statements.LOCK_HORIZON))
             await connection.execute(statements.HASHED)
             await connection.execute(statements.MAKE_CHANGES)
-            await connection.execute(statements.LOOKED_UP)
+            await connection.execute(statements.found(len(quarters)))
             await _execute(connection, statements.FIND_CHANGES, *late)
-            if len(quarters) > _LOOKED_UP_MAX:
-                await connection.execute(statements.JOINED)
             for rollup, part in _made_by(Period(late[2], late[3]), days_end):
                 await _execute(connection, statements.merge_changes(rollup), part.start, part.end)
             shrunk = await connection.fetch(statements.FIND_SHRUNK)

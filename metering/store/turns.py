@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Final
 
 from metering.store.pool import Connection, Database
 
-_POLL_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.01
 
 
 @asynccontextmanager
@@ -30,8 +31,8 @@ async def alone(database: Database, lock: int) -> AsyncIterator[Connection | Non
             raise
 
 
-async def ended(look: Callable[[], Awaitable[Iterable[Hashable]]], seconds_max: float) -> bool:
-    """Wait until everyone who is at work now has ended; later ones are no concern. False when that takes too long."""
+async def ended(look: Callable[[], Awaitable[Iterable[Hashable]]], seconds_max: float = inf) -> bool:
+    """Wait until everyone who is at work now has ended; later ones are no concern. False when it takes more seconds than that."""
     give_up_at = time.monotonic() + seconds_max
     waiting = set(await look())
     while waiting:

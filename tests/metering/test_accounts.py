@@ -12,7 +12,7 @@ from metering.keys import ApiKey
 from metering.limits import LIMITS
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
-from tests.metering.catalogue import BOUND_KEY, KEY, OTHER_KEY, play, rows
+from tests.metering.catalog import BOUND_KEY, KEY, OTHER_KEY, play, rows
 
 ACME = AccountOrder(key="acme", name="Acme", attributes={"segment": "smb", "seats": 1.5, "tags": ["a", None]})
 AUDIT = "SELECT created_by, changed_by, changed_at > created_at FROM account"

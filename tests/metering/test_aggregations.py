@@ -1,7 +1,7 @@
 """How a figure is made of what was added up: exact, and rounded where it says so."""
 
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, ROUND_UP, Decimal, localcontext
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
 from typing import Final
@@ -16,24 +16,17 @@ from metering.aggregations import (
     Aggregation,
     Figure,
     LevelChanges,
-    Rounding,
-    RoundingMode,
     Tally,
     figure,
     held,
     quotient,
-    rounded,
     seconds_of,
 )
 from metering.periods import Period
+from rating.exact import plain
+from rating.steps import Rounding, RoundingMode
 from tests.strategies import FEW_DAYS, MANY, decimals, instants
 
-MODES: Final = {
-    RoundingMode.UP: ROUND_UP,
-    RoundingMode.DOWN: ROUND_DOWN,
-    RoundingMode.HALF_UP: ROUND_HALF_UP,
-    RoundingMode.HALF_EVEN: ROUND_HALF_EVEN,
-}
 DAY: Final = Decimal(86_400)
 LAST_DIGIT: Final = Fraction(1, 10**18)
 
@@ -62,51 +55,6 @@ def test_a_quotient_is_rounded_once_and_half_away_from_zero(sign: str) -> None:
     assert Decimal(f"{sign}0.666666666666666667") == quotient(Decimal(f"{sign}2"), Decimal(3))
 
 
-# ---------------------------------------------------------------- unit rounding
-
-
-@MANY
-@given(decimals(), st.sampled_from(RoundingMode), st.sampled_from(["1", "0.01", "1000", "0.000000000000000001"]))
-def test_rounding_to_a_power_of_ten_is_that_of_decimals(number: Decimal, mode: RoundingMode, step: str) -> None:
-    """With a power of ten for its step, each mode is the one of the same name in Python's decimals."""
-    with localcontext(prec=100):
-        expected = (number / Decimal(step)).quantize(Decimal(1), MODES[mode]) * Decimal(step)
-
-    assert expected == rounded(number, Rounding(mode, Decimal(step)))
-
-
-@MANY
-@given(decimals(), st.sampled_from(RoundingMode), decimals().filter(lambda number: number > 0))
-def test_a_rounded_number_is_a_neighbouring_multiple(number: Decimal, mode: RoundingMode, step: Decimal) -> None:
-    """Whatever the step, the result is a multiple of it, less than a step away, and on the side that the mode says."""
-    result = Fraction(rounded(number, Rounding(mode, step)))
-
-    assert (result / Fraction(step)).denominator == 1
-    assert abs(result - Fraction(number)) < Fraction(step)
-    if mode is RoundingMode.UP:
-        assert abs(result) >= abs(Fraction(number))
-    elif mode is RoundingMode.DOWN:
-        assert abs(result) <= abs(Fraction(number))
-    else:
-        assert abs(result - Fraction(number)) <= Fraction(step) / 2
-
-
-@pytest.mark.parametrize(
-    ("mode", "step", "expected"),
-    [
-        (RoundingMode.HALF_UP, "1", "123"),
-        (RoundingMode.UP, "0.01", "123.46"),
-        (RoundingMode.UP, "1", "124"),
-        (RoundingMode.DOWN, "0.01", "123.45"),
-        (RoundingMode.HALF_EVEN, "0.01", "123.46"),
-        (RoundingMode.UP, "100", "200"),
-    ],
-)
-def test_rounding_is_what_others_say_of_the_same_number(mode: RoundingMode, step: str, expected: str) -> None:
-    """123.456 rounds as other metering systems' own tests have it: to whole units, to two digits, up, down and half."""
-    assert Decimal(expected) == rounded(Decimal("123.456"), Rounding(mode, Decimal(step)))
-
-
 # ---------------------------------------------------------------- figures
 
 
@@ -133,6 +81,14 @@ def test_a_figure_is_rounded_beside_its_exact_one() -> None:
     assert Figure(Decimal("3.333333333333333333"), Decimal("3.5"), 3, None) == average
     assert Figure(Decimal("0.416666666666666667"), Decimal("0.5"), 1, Decimal(10)) == level
     assert Figure(Decimal("1.2"), Decimal("1.2"), 2, None) == total
+
+
+def test_a_figure_that_is_rounded_up_to_zero_is_zero() -> None:
+    """What is rounded to zero from below is shown as zero, not as minus zero."""
+    little_less = figure(Aggregation.SUM, Tally(Decimal("-0.2"), 1), DAY, Rounding(RoundingMode.DOWN, Decimal("0.5")))
+
+    assert little_less.rounded is not None
+    assert "0" == plain(little_less.rounded)
 
 
 # ---------------------------------------------------------------- levels

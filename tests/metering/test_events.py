@@ -17,9 +17,9 @@ from metering.events import (
     identity_key,
     in_utc,
     joined_values,
-    plain,
     sorted_attributes,
 )
+from rating.exact import plain
 from tests.strategies import MANY, MICROSECOND, SOME, Sent, attributes, decimals, events, instants, texts
 
 EVENT = UsageEvent(
@@ -210,36 +210,7 @@ def test_claimed_days_are_neighbours(occurred_at: datetime, minutes: int) -> Non
     assert len(days) <= 3
 
 
-# ---------------------------------------------------------------- numbers and times
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        ("1.50", "1.5"),
-        ("100", "100"),
-        ("1E+2", "100"),
-        ("1E-18", "0.000000000000000001"),
-        ("-1.10", "-1.1"),
-        ("-0.00", "0"),
-        ("0E+5", "0"),
-        ("99999999999999999999.999999999999999999", "99999999999999999999.999999999999999999"),
-    ],
-)
-def test_plain(number: str, expected: str) -> None:
-    """A decimal is written without exponent and without zeros that say nothing."""
-    assert expected == plain(Decimal(number))
-
-
-@MANY
-@given(number=decimals())
-def test_plain_is_exact(number: Decimal) -> None:
-    """What is written is the same number, to the last digit."""
-    written = plain(number)
-
-    assert number == Decimal(written)
-    assert "E" not in written
-    assert not ("." in written and written.endswith(("0", ".")))
+# ---------------------------------------------------------------- times
 
 
 @SOME

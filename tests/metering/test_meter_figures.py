@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from metering.aggregations import Aggregation, Figure, Rounding, RoundingMode, rounded
+from metering.aggregations import Aggregation, Figure
 from metering.corrections import correct_event
 from metering.events import AdmittedEvent, Dimension, UsageEvent
 from metering.limits import LIMITS
@@ -34,6 +34,7 @@ from metering.rollups.read_meter import (
 )
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from rating.steps import Rounding, RoundingMode, round_to_step
 from tests.conftest import Server
 from tests.metering.test_exactness import (
     EVERYTHING,
@@ -161,8 +162,8 @@ def figure_of_levels(levels: Sequence[Held], definition: Definition, period: Per
 
 
 def shown(exact: Decimal | None, events: int, definition: Definition, unit_hours: Decimal | None = None) -> Figure:
-    """The figure, rounded as the meter says; how is claimed in test_aggregations.py."""
-    at_step = exact if exact is None or definition.rounding is None else rounded(exact, definition.rounding)
+    """The figure, rounded as the meter says; how is claimed in tests/rating/test_rate.py."""
+    at_step = exact if exact is None or definition.rounding is None else round_to_step(exact, definition.rounding)
     return Figure(exact, at_step, events, unit_hours)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.aggregations import TRAITS, Aggregation, Rounding, RoundingMode
+from metering.aggregations import TRAITS, Aggregation
 from metering.config import Settings
 from metering.errors import ConflictError, ForbiddenError, InvalidInputError
 from metering.events import Dimension
@@ -23,6 +23,7 @@ from metering.questions import ValueFilter, ask
 from metering.rollups.read_meter import raw_period
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from rating.steps import Rounding, RoundingMode
 from tests.strategies import MANY
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)

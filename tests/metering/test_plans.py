@@ -2,10 +2,14 @@
 
 import asyncio
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from metering.aggregations import Aggregation
 from metering.errors import ConflictError, ForbiddenError, InvalidInputError
@@ -20,14 +24,27 @@ from rating.meters import Overlap
 from rating.plans import Plan, PlanPrice, PriceTiming
 from rating.prices import Flat, Percentage, PerSeat, PerUnit, Volume
 from tests.conftest import lock_waiters
-from tests.metering.catalogue import BASE, BOUND_KEY, CALLS, OTHER_KEY, draft, meter, play, publish, rows
+from tests.metering.catalog import BASE, BOUND_KEY, CALLS, OTHER_KEY, draft, meter, play, publish, rows
+from tests.rating.strategies import numbers, plan_prices
 from tests.rating.tables import at, plan
+from tests.strategies import FEW, instants, texts
 
 
 async def versions(database: Database, key: str = "team") -> list[int]:
     """The numbers of a plan's versions."""
     async with Snapshot(database) as snapshot:
         return [plan.version for plan in (await versions_of(snapshot, [key])).get(key, ())]
+
+
+@pytest.fixture
+def meter_url(database_url: str) -> str:
+    """A database with the meter that random prices are on."""
+
+    async def scenario(database: Database) -> None:
+        await meter(database, "meter")
+
+    play(database_url, scenario)
+    return database_url
 
 
 # ---------------------------------------------------------------- versions
@@ -70,6 +87,34 @@ def test_a_plan_is_kept_as_it_is_published(database_url: str) -> None:
         assert made.published_at is not None
 
     play(database_url, scenario)
+
+
+@settings(FEW, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(plan_prices(), min_size=1, max_size=3), texts(), numbers(), st.sampled_from(BillingInterval), instants()
+)
+def test_any_plan_is_found_as_it_was_published(
+    meter_url: str,
+    prices: list[PlanPrice],
+    text: str,
+    amount: Decimal,
+    interval: BillingInterval,
+    effective_from: datetime,
+) -> None:
+    """Prices of any kind, any numbers and any names come back to the last digit; published again they are the same."""
+    keyed = [msgspec.structs.replace(price, key=f"{text[:200]}{index}") for index, price in enumerate(prices)]
+    named = {"name": f"{text[:200]}.", "interval": interval, "minimum_amount": amount, "effective_from": effective_from}
+
+    async def scenario(database: Database) -> None:
+        key = f"{text[:200]}{(await rows(database, 'SELECT count(*) FROM plan_version'))[0][0]}"
+        wanted = draft(*keyed, key=key, **named)
+        made = await publish(database, wanted)
+        async with Snapshot(database) as snapshot:
+            found = await find_plan(snapshot, key)
+        assert found == made == await publish(database, wanted)
+        assert definition_of(msgspec.structs.replace(wanted, version=1)) == definition_of(made.plan)
+
+    play(meter_url, scenario)
 
 
 def test_versions_are_counted_and_stay(database_url: str) -> None:

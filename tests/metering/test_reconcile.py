@@ -13,27 +13,18 @@ from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
 from metering.events import AdmittedEvent, UsageEvent
 from metering.ingest.admit import Admission, admit
-from metering.keys import ApiKey, Scope
 from metering.limits import LIMITS
 from metering.rollups.reconcile import Drift, Reconciler
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.tables import ROLLUPS, Rollup
+from tests.metering.test_exactness import KEY
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 NOW = datetime(2026, 3, 5, 12, 5, tzinfo=UTC)
 # Longer than anything here takes: reached only by a test that fails.
 PATIENCE_SECONDS = 120
-KEY = ApiKey(
-    prefix="mk_test",
-    name="test",
-    scopes=frozenset({Scope.ADMIN}),
-    accounts=None,
-    created_at=START,
-    expires_at=None,
-    revoked_at=None,
-)
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from metering.config import Settings
 from metering.corrections import correct_event
-from metering.errors import ConflictError, DatabaseUnavailableError, InvalidInputError
+from metering.errors import ConflictError, InvalidInputError
 from metering.events import AdmittedEvent, Dimension
 from metering.ingest.receipts import Code
 from metering.ingest.write import Submission
@@ -29,6 +27,7 @@ from metering.retention import Ages, Kept, Retention, read_kept
 from metering.rollups.read import GRAIN, read_series, read_totals
 from metering.rollups.refresh import Refresher
 from metering.rollups.retained import Nearest, Retained, nearest
+from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from tests.conftest import Server
 from tests.metering.test_exactness import (
@@ -38,12 +37,12 @@ from tests.metering.test_exactness import (
     Exactness,
     Fuse,
     HeldLog,
-    MortalDatabase,
     correction_of,
     corrections,
     drafts,
     kept,
     refreshed,
+    run_and_die,
     submission_of,
     totals_of,
     writing,
@@ -144,17 +143,11 @@ class Forgetting(Exactness):
     @rule(days=days_kept, statements=st.integers(1, 25), how=st.sampled_from(["before", "after", "during"]))
     def die_while_dropping(self, days: int, statements: int, how: str) -> None:
         """Whoever drops dies at any of its statements."""
-        self.run(self._die_while_dropping(days, Fuse(statements, how)))
 
-    async def _die_while_dropping(self, days: int, fuse: Fuse) -> None:
-        database = await MortalDatabase.connect(Settings(database_url=self.database_url), LIMITS)
-        database.fuse = fuse
-        fuse.kill = database._pool.terminate
-        task = asyncio.create_task(Retention(database, ages(days)).run(self.clock))
-        await asyncio.wait({task})
-        await database.close()
-        if fuse.left <= 0:
-            assert task.cancelled() or isinstance(task.exception(), (DatabaseUnavailableError, asyncpg.InterfaceError))
+        async def drop(database: Database) -> None:
+            await Retention(database, ages(days)).run(self.clock)
+
+        self.run(run_and_die(self.database_url, Fuse(statements, how), drop))
 
     @rule()
     def convert(self) -> None:

@@ -30,7 +30,7 @@ from metering.subscriptions import (
 from rating.billing_periods import BillingInterval, period_at
 from rating.plans import Plan
 from rating.subscriptions import SeatChange, billing_period_at, billing_periods, parts_of
-from tests.metering.catalogue import BOUND_KEY, KEY, OTHER_KEY, draft, order, play, publish, put, rows
+from tests.metering.catalog import BOUND_KEY, KEY, OTHER_KEY, draft, order, play, publish, put, rows
 from tests.rating.tables import at
 from tests.strategies import FEW
 

@@ -1,6 +1,6 @@
 """Amounts are whole minor units of their currency, and there is one rounding."""
 
-from decimal import Decimal, FloatOperation, Inexact
+from decimal import Decimal, FloatOperation, Inexact, localcontext
 from fractions import Fraction
 
 import pytest
@@ -99,11 +99,38 @@ def test_cut_is_the_quotient_without_what_follows(numerator: Decimal, denominato
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [("1E+3", "1000"), ("1.500", "1.5"), ("0E-9", "0"), ("-0.0", "0"), ("-2.50", "-2.5"), ("100", "100")],
+    [
+        ("1E+3", "1000"),
+        ("1.500", "1.5"),
+        ("0E-9", "0"),
+        ("0E+5", "0"),
+        ("-0.0", "0"),
+        ("-2.50", "-2.5"),
+        ("100", "100"),
+        ("1E-18", "0.000000000000000001"),
+        ("99999999999999999999.999999999999999999", "99999999999999999999.999999999999999999"),
+    ],
 )
 def test_plain_notation(number: str, text: str) -> None:
     """Plain notation has no exponent and no zeros behind, and keeps those before the point."""
     assert text == plain(Decimal(number))
+
+
+def test_plain_notation_is_the_same_in_any_context() -> None:
+    """A context that writes its exponents with a small e, and has three digits, changes nothing."""
+    with localcontext(prec=3, capitals=0):
+        assert ["1000", "1234.5"] == [plain(Decimal(number)) for number in ("1E+3", "1234.50")]
+
+
+@MANY
+@given(decimals())
+def test_plain_notation_is_exact(number: Decimal) -> None:
+    """What is written is the same number, to the last digit."""
+    written = plain(number)
+
+    assert number == Decimal(written)
+    assert "E" not in written
+    assert not ("." in written and written.endswith(("0", ".")))
 
 
 def test_total_of_nothing_is_zero() -> None:

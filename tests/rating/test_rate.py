@@ -1,7 +1,7 @@
 """One price on one quantity: against a second computation in fractions, and by what must hold of any price."""
 
 import itertools
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import pytest
@@ -193,6 +193,16 @@ def test_rounding_to_steps_is_what_fractions_say(quantity: Decimal, step: Decima
     expected = naive_rounding(abs(Fraction(quantity)), rounding) * (1 if quantity > 0 else -1)
 
     assert expected == Fraction(round_to_step(quantity, rounding))
+
+
+@MANY
+@given(decimals(), st.sampled_from(RoundingMode), st.sampled_from(["1", "0.01", "1000", "0.000000000000000001"]))
+def test_rounding_to_a_power_of_ten_is_that_of_decimals(quantity: Decimal, mode: RoundingMode, step: str) -> None:
+    """With a power of ten for its step, each mode is the one of the same name in Python's decimals."""
+    with localcontext(prec=100):
+        expected = (quantity / Decimal(step)).quantize(Decimal(1), f"ROUND_{mode.value}") * Decimal(step)
+
+    assert expected == round_to_step(quantity, Rounding(mode, Decimal(step)))
 
 
 # ---------------------------------------------------------------- by hand

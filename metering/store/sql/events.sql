@@ -2,6 +2,14 @@
 -- Hold, until the transaction ends, the lock by which the refresher knows that we write (docs/adr/0004). $1: the lock.
 SELECT pg_advisory_xact_lock_shared($1);
 
+-- name: writers_at_work
+-- The writers that hold the lock now, as transactions of a session. $1: the lock.
+SELECT virtualtransaction
+FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32 | objid::bigint) = $1;
+
 -- name: read_published
 -- The instants between which what we write has to be logged as pending. In a statement of its own: after the lock.
 SELECT published_at, complete_at, tail_published_at FROM rollup_horizon;

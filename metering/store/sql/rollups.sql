@@ -1,11 +1,11 @@
 -- name: read_horizon
 -- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
 SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
-       EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending,
-       (SELECT count(*) > 1000 FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first)
-           AS has_many_pending,
+       pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes
-FROM rollup_horizon CROSS JOIN retained_range;
+FROM rollup_horizon CROSS JOIN retained_range CROSS JOIN LATERAL (
+    SELECT count(*) AS counted FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first
+) AS pending;
 
 -- name: publish_horizon
 -- From now on writers log as pending what they write below $1, and what they write from there to $2, the tail's end.
@@ -31,14 +31,6 @@ DELETE FROM pending_minute WHERE bucket < $1;
 -- name: complete_tail
 -- Every minute below $1 is rolled up; the one that $1 lies in, as far as that.
 UPDATE rollup_horizon SET tail_complete_at = $1 WHERE tail_complete_at < $1;
-
--- name: writers_at_work
--- The writers that hold the lock now, as transactions of a session. $1: the lock.
-SELECT virtualtransaction
-FROM pg_locks
-WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 1
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (classid::bigint << 32 | objid::bigint) = $1;
 
 -- name: read_pending
 -- Pending log entries of quarters of an hour that were rolled up, close together in time. $1: at most so many. There are

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.errors import BodyError
-from metering.events import AdmittedEvent, Scalar, UsageEvent, content_hash, identity_key, joined_values, plain
+from metering.events import AdmittedEvent, Scalar, UsageEvent, content_hash, identity_key, joined_values
 from metering.ingest.admit import Admission, admit, admit_one
 from metering.ingest.decode import decode_json, decode_ndjson
 from metering.ingest.receipts import Code, Rejection
 from metering.limits import LIMITS
+from rating.exact import plain
 from tests.strategies import AWKWARD_TEXTS, MANY, MICROSECOND, NOW, SOME, Sent, decimals, decimals_beyond, events, texts
 
 TERMS = Admission(limits=LIMITS, now=NOW, restamp_window=timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""The catalogue of what is sold and to whom: versions of plans, accounts, and subscriptions over time.
+"""The catalog of what is sold and to whom: versions of plans, accounts, and subscriptions over time.
 
 Kind: pre (additive; the previous release runs on it)
 
@@ -105,6 +105,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the tables: the catalogue is forgotten, what was recorded stays."""
+    """Remove the tables: the catalog is forgotten, what was recorded stays."""
     for table in ("subscription_change", "subscription_terms", "subscription", "account", "plan_version"):
         op.execute(f"DROP TABLE {table}")

@@ -1,4 +1,4 @@
-"""What the tests of the catalogue share: who puts, a few meters and plans, and a short way to put them."""
+"""What the tests of the catalog share: who puts, a few meters and plans, and a short way to put them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
