@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from metering.rollups.read import Total
-from rating.lines import Line, LineKind, Origin
+from rating.lines import Line, LineKind, Origin, description
 from rating.meters import Figure
 from rating.money import Currency, Money
-from rating.periods import WHOLE, Period, PeriodShare
+from rating.periods import WHOLE, Period, PeriodShare, instant_text
 from rating.statements import Figures
 from rating.subscriptions import BillingPeriod, Subscription, parts_of, seat_stretches
 
@@ -25,6 +25,14 @@ class StatementLine(msgspec.Struct, frozen=True):
 
     line: Line
     adjusts: Period | None = None
+
+    @property
+    def description(self) -> str:
+        """What the line is, in words; of an adjustment also for when."""
+        words = description(self.line)
+        if self.adjusts is None:
+            return words
+        return f"{words} of {instant_text(self.adjusts.start)} to {instant_text(self.adjusts.end)}"
 
 
 # ---------------------------------------------------------------- evidence

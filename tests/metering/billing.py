@@ -20,7 +20,7 @@ from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.plans import PlanPrice
 from rating.prices import Flat, Graduated, PerUnit, Tier
-from tests.metering.catalogue import KEY, draft, meter, order, publish, put
+from tests.metering.catalog import KEY, draft, meter, order, publish, put
 from tests.rating.tables import at
 
 BILLING_KEY: Final = ApiKey(

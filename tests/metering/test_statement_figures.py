@@ -22,7 +22,7 @@ from metering.store.snapshot import Snapshot
 from rating.meters import NO_USAGE, Figure
 from rating.periods import Period
 from tests.metering.billing import roll_up, use
-from tests.metering.catalogue import meter, play
+from tests.metering.catalog import meter, play
 from tests.rating.tables import at, period
 
 SUBSCRIBERS: Final = [Subscriber("a", "s"), Subscriber("a", "t"), Subscriber("b", "s"), Subscriber("b", "nobody")]

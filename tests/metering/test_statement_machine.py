@@ -36,7 +36,7 @@ from tests.metering.billing import (
     take_back,
     use,
 )
-from tests.metering.catalogue import draft, order, play, publish, put
+from tests.metering.catalog import draft, order, play, publish, put
 
 START: Final = datetime.fromisoformat("2025-01-01T00:00:00+00:00")
 DAYS: Final = 150

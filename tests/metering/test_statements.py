@@ -39,7 +39,7 @@ from tests.metering.billing import (
     take_back,
     use,
 )
-from tests.metering.catalogue import draft, meter, order, play, publish, put, rows
+from tests.metering.catalog import draft, meter, order, play, publish, put, rows
 from tests.rating.tables import at, period
 
 
