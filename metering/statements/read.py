@@ -90,8 +90,7 @@ async def _coverings(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Covering
 
 async def count_unrated_of(snapshot: Snapshot, statement: Statement, dimension: Dimension) -> Mapping[str, int]:
     """How many values of a dimension the usage has, as it is now, that no price of the statement covers; by unit."""
-    at = statement.period.start
-    found, _ = await read_rated(snapshot, 1, until=at + timedelta.resolution, keys=[statement.subscription])
+    found, _ = await read_rated(snapshot, 1, until=statement.period.end, keys=[statement.subscription])
     (history,) = await read_histories(snapshot, found)
     coverings = coverings_of(0, history.subscriber, history.terms, statement.period)
     definitions = await read_definitions(snapshot, {key for each in coverings for key in each.meters})
