@@ -8,6 +8,7 @@ import strawberry
 from graphql_api.money import Money, money_of
 from graphql_api.questions import Period
 from graphql_api.scalars import DecimalText, Instant
+from rating import periods
 from rating.lines import Line, LineKind, description
 
 _KINDS: Final[Mapping[LineKind, str]] = {
@@ -44,15 +45,18 @@ class ChargeLine:
     unit_price: DecimalText | None
     amount: Money
     exact_amount: DecimalText
+    adjusts: Period | None = strawberry.field(
+        description="Of an ADJUSTMENT: the frozen period that it makes up for; `period` is that of the statement."
+    )
 
 
-def charge_line_of(line: Line) -> ChargeLine:
-    """A line as the API shows it."""
+def charge_line_of(line: Line, adjusts: periods.Period | None = None, words: str | None = None) -> ChargeLine:
+    """A line as the API shows it: of an adjustment with the period that it makes up for; and in other words, if given."""
     origin = line.origin
     return ChargeLine(
         key=line.key,
         kind=line.kind,
-        description=description(line),
+        description=description(line) if words is None else words,
         meter=origin.meter,
         plan=origin.plan,
         plan_version=origin.plan_version,
@@ -62,4 +66,5 @@ def charge_line_of(line: Line) -> ChargeLine:
         unit_price=None if line.unit_price is None else DecimalText(line.unit_price),
         amount=money_of(line.amount),
         exact_amount=DecimalText(line.exact_amount),
+        adjusts=None if adjusts is None else Period(from_=Instant(adjusts.start), to=Instant(adjusts.end)),
     )

@@ -8,16 +8,19 @@ from graphql_api.events import find_event
 from graphql_api.meters import find_meter_node
 from graphql_api.nodes import (
     AccountName,
+    DraftStatementName,
     EventName,
     MeterName,
     Node,
     PlanName,
     RejectedEventName,
+    StatementName,
     SubscriptionName,
     named,
 )
 from graphql_api.plans import find_plan_node
 from graphql_api.rejected import find_rejected_event
+from graphql_api.statements import find_statement_node
 from graphql_api.subscriptions import find_subscription_node
 
 
@@ -39,5 +42,7 @@ async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
             return await find_subscription_node(name, info)
         case AccountName():
             return await find_account_node(name, info)
+        case StatementName() | DraftStatementName():
+            return await find_statement_node(name, info)
         case _:
             assert_never(name)

@@ -64,7 +64,32 @@ class AccountName(msgspec.Struct, frozen=True, array_like=True, tag="Account"):
     key: str
 
 
-NodeName = EventName | RejectedEventName | MeterName | PlanName | SubscriptionName | AccountName
+class StatementName(msgspec.Struct, frozen=True, array_like=True, tag="Statement"):
+    """What names a final statement, also where it was voided."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class DraftStatementName(msgspec.Struct, frozen=True, array_like=True, tag="DraftStatement"):
+    """What names the statement of a period, a draft as long as it is not frozen."""
+
+    subscription: CursorText
+    start: CursorInstant
+
+    def __post_init__(self) -> None:
+        check_instant(self.start)
+
+
+NodeName = (
+    EventName
+    | RejectedEventName
+    | MeterName
+    | PlanName
+    | SubscriptionName
+    | AccountName
+    | StatementName
+    | DraftStatementName
+)
 
 _NAME: Final[msgspec.json.Decoder[NodeName]] = msgspec.json.Decoder(NodeName)
 

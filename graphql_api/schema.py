@@ -51,6 +51,15 @@ from graphql_api.rejected import (
 )
 from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
+from graphql_api.statements import (
+    StatementConnection,
+    StatementFilter,
+    StatementResult,
+    resolve_finalize_statement,
+    resolve_statement,
+    resolve_statements,
+    resolve_void_statement,
+)
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
 from graphql_api.usage import UsageResult, resolve_usage
 from graphql_api.values import resolve_dimension_values
@@ -162,6 +171,34 @@ class Query:
         """See graphql_api/plans.py."""
         return await resolve_plan(key, given_or_none(version), info)
 
+    @strawberry.field(
+        description="What a subscription owes for a billing period: a draft until the period is closed, then final.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def statement(
+        self,
+        subscription: str,
+        at: Annotated[Instant, strawberry.argument(description="An instant of the period.")],
+        info: MeteringInfo,
+    ) -> StatementResult:
+        """See graphql_api/statements.py."""
+        return await resolve_statement(subscription, at, info)
+
+    @strawberry.field(
+        description="Statements by account, subscription, status or period. A draft is there for each period that has "
+        "begun and is not final; one whose usage is not kept any more is left out.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def statements(
+        self,
+        info: MeteringInfo,
+        filter: StatementFilter = StatementFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> StatementConnection:
+        """See graphql_api/statements.py."""
+        return await resolve_statements(filter, first, after or None, info)
+
     @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:
         """See graphql_api/rate_preview.py."""
@@ -242,6 +279,25 @@ class Mutation:
     async def put_subscription(self, input: PutSubscriptionInput, info: MeteringInfo) -> PutSubscriptionResult:
         """See graphql_api/subscriptions.py."""
         return await resolve_put_subscription(input, info)
+
+    @strawberry.mutation(
+        description="Freeze a period's statement, with its evidence; repeating it answers the same statement. When usage of "
+        "a frozen period changes afterwards, the rounded difference (new minus frozen and already adjusted) becomes an "
+        "adjustment line of the earliest open statement after it; a subscription that has ended gets a closing statement "
+        "for it. A period that is not over yet is a Conflict.",
+        **requires(Scope.CHARGES_WRITE),
+    )
+    async def finalize_statement(self, subscription: str, at: Instant, info: MeteringInfo) -> StatementResult:
+        """See graphql_api/statements.py."""
+        return await resolve_finalize_statement(subscription, at, info)
+
+    @strawberry.mutation(
+        description="Take a final statement back, with a reason; it stays on record, and the period is a draft again.",
+        **requires(Scope.CHARGES_WRITE),
+    )
+    async def void_statement(self, id: strawberry.ID, reason: str, info: MeteringInfo) -> StatementResult:
+        """See graphql_api/statements.py."""
+        return await resolve_void_statement(id, reason, info)
 
 
 class Schema(strawberry.Schema):

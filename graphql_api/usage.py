@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, Protocol, cast
 
 import msgspec
 import strawberry
@@ -22,6 +22,13 @@ from metering.keys import Scope
 from metering.periods import SHORTEST, Bucket
 from metering.questions import GroupOrder, Question
 from metering.rollups import read
+
+
+class Counting(Protocol):
+    """What counts the different values of dimensions in usage."""
+
+    async def distinct(self, dimension: Dimension, position: int, unit: str, /) -> int:
+        """How many values the usage at a position has, in this unit."""
 
 
 class Scopes(msgspec.Struct, frozen=True):
@@ -56,7 +63,7 @@ class UsageTotal:
     events: BigInt
     maximum: DecimalText | None
     minimum: DecimalText | None
-    scopes: strawberry.Private[Scopes]
+    scopes: strawberry.Private[Counting]
     position: strawberry.Private[int]
 
     @strawberry.field(description="Distinct users, devices, … with usage.")
@@ -65,7 +72,7 @@ class UsageTotal:
         return await self.scopes.distinct(dimension, self.position, self.unit)
 
 
-def usage_totals(totals: Sequence[read.Total], scopes: Scopes, position: int = 0) -> list[UsageTotal]:
+def usage_totals(totals: Sequence[read.Total], scopes: Counting, position: int = 0) -> list[UsageTotal]:
     """Totals as the API shows them."""
     return [
         UsageTotal(

@@ -25,9 +25,11 @@ SELECT pg_database_size(current_database()) AS everything, (SELECT sum(pg_total_
     (SELECT count(*) FROM event) AS events
 """
 _CHUNKS: Final = """
-SELECT chunk.table_name::text AS name
-FROM _timescaledb_catalog.chunk
-JOIN _timescaledb_catalog.continuous_agg ON mat_hypertable_id = chunk.hypertable_id
+SELECT chunk_name::text AS name
+FROM timescaledb_information.continuous_aggregates AS rollup
+JOIN timescaledb_information.chunks AS chunk
+    ON chunk.hypertable_schema = rollup.materialization_hypertable_schema
+    AND chunk.hypertable_name = rollup.materialization_hypertable_name
 """
 
 
@@ -69,7 +71,7 @@ class DatabaseTime:
 async def disk(connection: asyncpg.Connection) -> list[list[str]]:
     """Room on disk for a million events, and what of it the rollups take."""
     chunks = []
-    if await connection.fetchval("SELECT to_regclass('_timescaledb_catalog.continuous_agg')") is not None:
+    if await connection.fetchval("SELECT to_regclass('timescaledb_information.chunks')") is not None:
         chunks = [row["name"] for row in await connection.fetch(_CHUNKS)]
     row = await connection.fetchrow(_SIZES, chunks, timeout=600)
     millions = row["events"] / 1_000_000

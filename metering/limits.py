@@ -76,6 +76,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     export_buckets_max: int = 1_000_000
     export_rows_held_max: int = 10_000
 
+    # Statements: so many subscriptions are looked at together, and held.
+    statement_page_subscriptions: int = 500
+
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20

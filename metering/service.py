@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -26,6 +26,8 @@ from metering.quarantine import RetryOrder, read_retry
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
+from metering.statements.finalize import finalize_statement, void_statement
+from metering.statements.history import FinalStatement
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
@@ -76,6 +78,14 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def put_account(self, order: AccountOrder, key: ApiKey) -> Account:
         """Make an account, or change it; see metering/accounts.py."""
         return await put_account(self.database, order, key, self.limits)
+
+    async def finalize_statement(self, subscription: str, at: datetime, key: ApiKey) -> FinalStatement:
+        """Freeze a statement; see metering/statements/finalize.py."""
+        return await finalize_statement(self.database, subscription, at, key, self.limits)
+
+    async def void_statement(self, statement_id: int, reason: str, key: ApiKey) -> FinalStatement:
+        """Take a final statement back; see metering/statements/finalize.py."""
+        return await void_statement(self.database, statement_id, reason, key, self.limits)
 
     def snapshot(self) -> Snapshot:
         """One state of the database, for everything that one operation asks."""

@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from metering.cli.console import ERR
-from metering.cli.export_files import CsvTable, ParquetTable, complete_file
+from metering.cli.export_files import CsvTable, ParquetTable, Table, complete_file
 from metering.cli.running import with_database
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
@@ -31,6 +31,8 @@ export = App(
     name="export",
     help="Write figures as a table. Example: `metering export usage --from 2026-10-01 --to 2026-11-01 --by account`",
 )
+export.command("metering.cli.export_statements:statements")
+export.command("metering.cli.export_statements:charges")
 Format = Literal["csv", "parquet"]
 _FORMATS: Final[dict[str, Format]] = {".csv": "csv", ".parquet": "parquet"}
 # What a shell says of a program that wrote to a pipe which nobody reads any more.
@@ -84,11 +86,11 @@ def usage(
     data_dir
         Where the embedded PostgreSQL lives [METERING_DATA_DIR, ./.metering].
     """
-    chosen, issues = _format(format, output, escape_formulas=escape_formulas)
+    chosen, issues = chosen_format(format, output, escape_formulas=escape_formulas)
     question = _question(start, end, by or [], zone, where or [], issues)
     if bucket is not None:
         check_buckets(question, bucket, LIMITS)
-    with with_database(read_settings(data_dir=data_dir)) as settings, _written(output) as file:
+    with with_database(read_settings(data_dir=data_dir)) as settings, written(output) as file:
         table = (
             CsvTable(file, column_names(question), escape_formulas=escape_formulas)
             if chosen == "csv"
@@ -96,6 +98,11 @@ def usage(
         )
         asyncio.run(_write(settings, question, bucket, table))
         table.close()
+    warn_of_formulas(table, escape_formulas=escape_formulas)
+
+
+def warn_of_formulas(table: Table, *, escape_formulas: bool) -> None:
+    """Say what a spreadsheet would compute of what was written."""
     if isinstance(table, CsvTable) and table.formulas and not escape_formulas:
         ERR.print(
             f"{table.formulas:,} texts begin with = + - @, a tab or a carriage return, and were written as they are. "
@@ -122,7 +129,8 @@ async def _write(settings: Settings, question: Question, bucket: Bucket | None, 
 
 
 @contextmanager
-def _written(output: Path | None) -> Iterator[IO[bytes]]:
+def written(output: Path | None) -> Iterator[IO[bytes]]:
+    """The file, or standard output."""
     if output is not None:
         with complete_file(output) as file:
             yield file
@@ -139,7 +147,10 @@ def _written(output: Path | None) -> Iterator[IO[bytes]]:
 # ---------------------------------------------------------------- what is asked for, every fault at once
 
 
-def _format(format: Format | None, output: Path | None, *, escape_formulas: bool) -> tuple[Format, list[InputIssue]]:
+def chosen_format(
+    format: Format | None, output: Path | None, *, escape_formulas: bool
+) -> tuple[Format, list[InputIssue]]:
+    """What to write, and what is wrong with how that was asked for."""
     named = None if output is None else _FORMATS.get(output.suffix.lower())
     chosen = format or named or "csv"
     issues = []

@@ -68,15 +68,24 @@ class CsvTable:
 
 
 class ParquetTable:
-    """Parquet: instants as timestamp[us, UTC], decimals as decimal128(38, 18), events as int64, texts as string."""
+    """Parquet: instants as timestamp[us, UTC], decimals as decimal128(38, 18), whole numbers as int64, texts as string."""
 
-    def __init__(self, file: IO[bytes], names: Sequence[str], texts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        names: Sequence[str],
+        texts: Sequence[str],
+        *,
+        instants: Sequence[str] = ("from", "to"),
+        decimals: Sequence[str] = ("quantity", "minimum", "maximum"),
+        numbers: Sequence[str] = ("events",),
+    ) -> None:
         pa, parquet = _pyarrow()
         kinds = {
-            **dict.fromkeys(("from", "to"), pa.timestamp("us", tz="UTC")),
+            **dict.fromkeys(instants, pa.timestamp("us", tz="UTC")),
             **dict.fromkeys(texts, pa.string()),
-            **dict.fromkeys(("quantity", "minimum", "maximum"), pa.decimal128(_QUANTITY_DIGITS, _FRACTION_DIGITS)),
-            "events": pa.int64(),
+            **dict.fromkeys(decimals, pa.decimal128(_QUANTITY_DIGITS, _FRACTION_DIGITS)),
+            **dict.fromkeys(numbers, pa.int64()),
         }
         self._arrow = pa
         self._schema = pa.schema([pa.field(name, kinds[name]) for name in names])

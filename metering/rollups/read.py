@@ -32,6 +32,8 @@ from metering.store.usage_query import (
 
 # The width of the buckets into which what is not kept any more is rolled up.
 GRAIN: Final = timedelta(seconds=QUARTER_HOUR_SECONDS)
+# How many bounds one bucket has.
+_OF_ONE_BUCKET: Final = 2
 
 # The values of a group, in the order of the question's group_by.
 Key = tuple[str | None, ...]
@@ -195,11 +197,30 @@ async def read_rows(
     bounds = (period.start, period.end) if bucket is None else series_bounds(question, bucket)
     inner = () if bucket is None else bounds
     parts = await _parts(snapshot, question, _segments(question, bounds), bounds=inner)
+    async for rows in _bucketed_rows(parts, question, bounds, rows_held_max):
+        yield rows
+
+
+async def read_period_rows(
+    snapshot: Snapshot, question: Question, periods: Sequence[Period], rows_held_max: int
+) -> AsyncIterator[list[UsageRow]]:
+    """Every group's figures in each of these periods (ascending, apart, all that the question's period is asked for)."""
+    bounds = sorted({bound for period in periods for bound in (period.start, period.end)})
+    parts = await _parts(snapshot, question, periods)
+    async for rows in _bucketed_rows(parts, question, bounds, rows_held_max):
+        yield rows
+
+
+async def _bucketed_rows(
+    parts: "_Parts", question: Question, bounds: Sequence[datetime], rows_held_max: int
+) -> AsyncIterator[list[UsageRow]]:
+    # One bucket is the whole period, which every row lies in.
+    bucketed = len(bounds) > _OF_ONE_BUCKET
     keys = tuple(dimension.value for dimension in question.group_by)
-    statement = rows_statement(parts.shape, keys, bucketed=bucket is not None)
+    statement = rows_statement(parts.shape, keys, bucketed=bucketed)
     arguments = statement.arguments({**parts.values, "bounds": bounds})
-    async for rows in snapshot.stream(statement.text, arguments, rows_held_max):
-        places = [0 if bucket is None else row["bucket"] - 1 for row in rows]
+    async for rows in parts.snapshot.stream(statement.text, arguments, rows_held_max):
+        places = [row["bucket"] - 1 if bucketed else 0 for row in rows]
         yield [
             UsageRow(bounds[place], bounds[place + 1], tuple(row[f"key_{name}"] for name in keys), _total(row))
             for place, row in zip(places, rows, strict=True)

@@ -14,6 +14,7 @@ import msgspec
 
 from metering.aggregations import TRAITS, Aggregation, Figure, LevelChanges, Tally, figure, held, seconds_of
 from metering.errors import InputIssue, InvalidInputError
+from metering.events import Dimension
 from metering.limits import LIMITS
 from metering.meters import Definition, metered
 from metering.periods import Bucket, Period
@@ -133,13 +134,49 @@ async def read_meter_series(
     period = question.period
     buckets = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
     basis = await _basis(snapshot, definition, question, buckets, wanted)
+    return bounds, await _bucketed(basis, definition, question, wanted, bounds, buckets)
+
+
+async def read_meter_periods(
+    snapshot: Snapshot,
+    definition: Definition,
+    group_by: tuple[Dimension, ...],
+    wanted: Sequence[Key],
+    periods: Sequence[Period],
+) -> list[dict[int, Figure]]:
+    """For each wanted group the figures of these periods (ascending, apart) by their places; none where nothing was measured.
+
+    One statement, however many groups and periods there are.
+    """
+    bounds = sorted({bound for period in periods for bound in (period.start, period.end)})
+    buckets = [Period(start, end) for start, end in pairwise(bounds)]
+    question = Question(
+        period=Period(bounds[0], bounds[-1]), zone_name="UTC", group_by=group_by, filters={}, accounts=None
+    )
+    basis = await _basis(snapshot, definition, question, periods, wanted)
+    # What lies between two periods is a bucket that nobody asked for.
+    places = {buckets.index(period): place for place, period in enumerate(periods)}
+    return [
+        {places[index]: shown for index, shown in of_group.items() if index in places}
+        for of_group in await _bucketed(basis, definition, question, wanted, bounds, buckets)
+    ]
+
+
+async def _bucketed(
+    basis: "_Basis",
+    definition: Definition,
+    question: Question,
+    wanted: Sequence[Key],
+    bounds: Sequence[datetime],
+    buckets: Sequence[Period],
+) -> list[dict[int, Figure]]:
     statement = meter_series_statement(basis.shape, tuple(dimension.value for dimension in question.group_by))
     rows = await basis.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
     of_groups: list[list[Any]] = [[] for _ in wanted]
     for row in rows:
         of_groups[row["position"] - 1].append(row)
     seconds = [seconds_of(each) for each in buckets]
-    return bounds, [
+    return [
         {
             index: figure(definition.aggregation, tally, seconds[index], definition.rounding)
             for index, tally in _tallies(definition, of_group, buckets).items()

@@ -346,6 +346,46 @@ subscription_change: Final = sa.Table(
     sa.PrimaryKeyConstraint("subscription", "id"),
 )
 
+# Statements as they were frozen, with what they were made of; what was voided stays on record. See docs/adr/0013.
+statement: Final = sa.Table(
+    "statement",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("account", required=True),
+    _text("subscription", required=True),
+    sa.Column("period_from", INSTANT, nullable=False),
+    sa.Column("period_to", INSTANT, nullable=False),
+    # It carries what came after the subscription's end, and is of no billing period.
+    sa.Column("is_closing", sa.Boolean, nullable=False),
+    _text("currency_code", required=True),
+    sa.Column("total", sa.Numeric, nullable=False),
+    # Usage that was acknowledged before is rated.
+    sa.Column("as_of", INSTANT, nullable=False),
+    # As metering/statements/records.py writes them, decimals as strings.
+    sa.Column("lines", postgresql.JSONB, nullable=False),
+    sa.Column("evidence", postgresql.JSONB, nullable=False),
+    sa.Column("finalized_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("finalized_by", required=True),
+    # NULL: it counts.
+    sa.Column("voided_at", INSTANT),
+    _text("voided_by"),
+    _text("void_reason"),
+    sa.CheckConstraint("period_from < period_to", name="period"),
+    sa.CheckConstraint(
+        "(voided_at IS NULL) = (voided_by IS NULL) AND (voided_at IS NULL) = (void_reason IS NULL)", name="void"
+    ),
+    sa.Index("statement_of_subscription_idx", "subscription", "period_from", "id"),
+    sa.Index(None, "account"),
+    sa.Index(
+        "statement_in_effect_idx",
+        "subscription",
+        "period_from",
+        "period_to",
+        unique=True,
+        postgresql_where=sa.text("voided_at IS NULL"),
+    ),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",
