@@ -8,10 +8,11 @@ from typing import TypeAlias
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import Dimension, in_utc
 from metering.limits import Limits
-from metering.meters import read_definitions
+from metering.meters import Definition, read_definitions
 from metering.rated_meters import rated_meter
+from metering.rollups.read_meter import raw_period
 from metering.statements.drafts import Draft, Task, draft_of, task_of
-from metering.statements.figures import FiguresRead, Needed, read_figures
+from metering.statements.figures import FiguresRead, Needed, metered_period, read_figures
 from metering.statements.history import Due, FinalStatement, History, StatementStatus
 from metering.statements.kept import Chosen, Place, read_histories, read_kept
 from metering.statements.unrated import Covering, UnratedRead, count_unrated, coverings_of, read_unrated
@@ -63,16 +64,24 @@ async def find_history(
 
 async def draft_all(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Draft | ConflictError]:
     """Draft statements, in order; figures of many are read together. A ConflictError for what cannot be computed any more."""
-    needed = {each for task in tasks for each in task.needed()}
-    needed |= {each for task in tasks for carried in task.carried for each in task.needed_again(carried)}
+    own = {each for task in tasks for each in task.needed()}
+    again = {each for task in tasks for carried in task.carried for each in task.needed_again(carried)}
     coverings = await _coverings(snapshot, tasks)
-    keys = {each.meter for each in needed} | {key for each in coverings for key in each.meters}
+    keys = {each.meter for each in own | again} | {key for each in coverings for key in each.meters}
     definitions = await read_definitions(snapshot, keys)
     meters = {key: rated_meter(definition) for key, definition in definitions.items()}
-    figures = await read_figures(snapshot, needed, definitions)
+    raw_from = (await snapshot.horizon()).raw_from
+    comparable = {each for each in again if _is_comparable(each, definitions[each.meter], raw_from)}
+    figures = await read_figures(snapshot, own | comparable, definitions)
     unrated = await read_unrated(snapshot, coverings, meters)
     # Of many statements this takes a while, in which others are served.
     return await asyncio.to_thread(_drafted, tasks, figures, unrated, meters)
+
+
+def _is_comparable(needed: Needed, definition: Definition, raw_from: datetime) -> bool:
+    """Whether a frozen period's figure can differ only because usage does: a level may come from an event that is gone."""
+    raw = raw_period(definition.aggregation, metered_period(needed.period))
+    return raw is None or raw.start >= raw_from
 
 
 async def _coverings(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Covering]:

@@ -66,8 +66,8 @@ class Books:
         await use(self.database, call(number, occurred_at, str(calls)))
 
     async def change(self, number: int, calls: int) -> None:
-        """Correct an event, or void it; a void one stays as it is."""
-        if number in self.usage and self.usage[number][1]:
+        """Correct an event to another quantity, or void it; a void one stays as it is."""
+        if number in self.usage and self.usage[number][1] not in {0, calls}:
             self.usage[number] = (self.usage[number][0], calls)
             await correct(self.database, number, str(calls) if calls else None)
 

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from metering.aggregations import Aggregation
 from metering.errors import ConflictError, InvalidInputError, NotFoundError
 from metering.limits import LIMITS
 from metering.rollups.read import Total
@@ -414,6 +415,29 @@ def test_a_frozen_period_outlives_its_events(database_url: str) -> None:
             await ask(database, "2025-01-10", "s-2")
         assert "1.00 EUR" == str((await ask(database, "2025-01-05", "s-2")).total)
         assert [] == adjustments(await ask(database, "2025-07-05", "s-2"))
+
+    play(database_url, scenario)
+
+
+def test_a_frozen_level_outlives_the_event_that_set_it(database_url: str) -> None:
+    """A level that was carried into a frozen period is not given back when the event that set it is dropped; as long as all
+    events are kept, a late one is made up for.
+    """
+
+    async def scenario(database: Database) -> None:
+        await meter(database, "stored", Aggregation.TIME_WEIGHTED, unit="gigabyte")
+        await publish(database, draft(PlanPrice(key="stored", meter="stored", price=PerUnit(Decimal(1)))))
+        await put(database, order(starts_at=at("2025-01-01")))
+        await use(database, call(1, "2025-01-10", "7", unit="gigabyte"))
+        assert "7.00 EUR" == str((await freeze(database, "2025-02-10")).total)
+        await use(database, call(2, "2025-02-15", "14", unit="gigabyte"))
+        assert ["stored ADJUSTMENT of Feb 3.50"] == adjustments(await ask(database, "2025-03-10"))
+        await freeze(database, "2025-03-10")
+        async with database.connection() as connection:
+            await connection.execute("UPDATE retained_range SET raw_from = '2025-02-01', taken_from = '2025-02-01'")
+            await connection.execute("DELETE FROM event WHERE occurred_at < '2025-02-01'")
+
+        assert [] == adjustments(await ask(database, "2025-04-10"))
 
     play(database_url, scenario)
 
