@@ -81,11 +81,24 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
             raise StartError("The service stopped before it was ready; the log above says why.")
 
 
+class _Server(uvicorn.Server):
+    """A server that knows why it ended: uvicorn raises the signal again, which its loop may be too far to notice."""
+
+    was_interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note that it is an interrupt."""
+        self.was_interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+
 def _serve(config: uvicorn.Config, listener: socket.socket) -> bool:
     """Serve until told to stop. False when it could not start."""
     if config.workers == 1:
-        server = uvicorn.Server(config)
+        server = _Server(config)
         server.run(sockets=[listener])
+        if server.was_interrupted:
+            raise KeyboardInterrupt
         return server.started
     supervisor = Multiprocess(config, sockets=[listener])
     supervisor.run()
