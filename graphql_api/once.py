@@ -13,6 +13,11 @@ class Once:
     def __init__(self) -> None:
         self._asked: dict[object, asyncio.Future[Any]] = {}
 
+    def know(self, key: object, answer: object) -> None:
+        """What came along with another answer need not be asked any more."""
+        self._asked[key] = future = asyncio.get_running_loop().create_future()
+        future.set_result(answer)
+
     async def ask(self, key: object, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer to `question`, asked at most once for this key."""
         if key not in self._asked:

@@ -255,6 +255,10 @@ class UsageOrder:
     unit: str | None = strawberry.UNSET
 
 
+# What usage is of, in contrast to whose it is: there are few groups by these, so that all of their series are hardly more
+# than those of a page.
+_OFFERED: Final = frozenset({Dimension.PRODUCT, Dimension.FEATURE, Dimension.CLASSIFICATION, Dimension.UNIT})
+
 # Before or after the point: more than any sum of quantities has.
 _SUM_DIGITS_MAX: Final = 100
 
@@ -324,10 +328,19 @@ class UsageReport:
         by_events = place is not None and asked.field == "QUANTITY" and unit is None
         order = GroupOrder("EVENTS" if by_events else asked.field, asked.descending, unit)
         after = None if place is None else read.After(place.key, place.order_value)
+        bucket = self._read_along(asked)
         return await self.once.ask(
             ("page", order, asked.first, asked.after),
-            lambda: read.read_groups(self.context.snapshot, self.question, order, asked.first, after),
+            lambda: read.read_groups(self.context.snapshot, self.question, order, asked.first, after, bucket),
         )
+
+    def _read_along(self, asked: GroupsAsked) -> Bucket | None:
+        """The bucket by which series are read along with their groups: the one that is asked for, where it cannot be too much."""
+        if len(set(asked.buckets)) != 1 or not _OFFERED.issuperset(self.question.group_by):
+            return None
+        maximum = self.context.limits.points_max
+        enough = asked.first * _bucket_count(self.question, asked.buckets[0], maximum) <= maximum
+        return asked.buckets[0] if enough else None
 
     def _place(self, asked: GroupsAsked) -> _GroupPlace | None:
         if asked.after is None:
@@ -344,6 +357,8 @@ class UsageReport:
     def _connection(self, asked: GroupsAsked, page: read.GroupPage) -> UsageGroupConnection:
         wanted = tuple(group.key for group in page.groups)
         once = Once()
+        if page.courses is not None:
+            once.know(("series", page.courses.bucket), (page.courses.bounds, page.courses.points))
         on_page = Scopes(self.context, self.question, wanted, remainder=False, once=once)
         others = Scopes(self.context, self.question, wanted, remainder=True, once=once)
         nodes = [

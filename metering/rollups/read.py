@@ -57,6 +57,23 @@ class Group(msgspec.Struct, frozen=True):
     order_value: Decimal | None
 
 
+class SeriesPoint(msgspec.Struct, frozen=True):
+    """Figures of one unit in one bucket; `bucket` counts from 0 among the series' bounds."""
+
+    unit: str
+    bucket: int
+    quantity: Decimal
+    events: int
+
+
+class Courses(msgspec.Struct, frozen=True):
+    """The series of a page's groups: the bounds of the buckets, and for each group the points that have usage."""
+
+    bucket: Bucket
+    bounds: tuple[datetime, ...]
+    points: list[list[SeriesPoint]]
+
+
 class GroupPage(msgspec.Struct, frozen=True):
     """One page of groups; page plus remainder is the whole."""
 
@@ -66,6 +83,8 @@ class GroupPage(msgspec.Struct, frozen=True):
     remainder: tuple[Total, ...]
     # The unit by whose quantity the groups are in order; None where it is by events or key.
     order_unit: str | None
+    # Where they were asked for.
+    courses: Courses | None = None
 
 
 class After(msgspec.Struct, frozen=True):
@@ -73,15 +92,6 @@ class After(msgspec.Struct, frozen=True):
 
     key: Key
     order_value: Decimal | None
-
-
-class SeriesPoint(msgspec.Struct, frozen=True):
-    """Figures of one unit in one bucket; `bucket` counts from 0 among the series' bounds."""
-
-    unit: str
-    bucket: int
-    quantity: Decimal
-    events: int
 
 
 class UsageRow(msgspec.Struct, frozen=True):
@@ -101,10 +111,17 @@ async def read_totals(snapshot: Snapshot, question: Question) -> tuple[Total, ..
 
 
 async def read_groups(
-    snapshot: Snapshot, question: Question, order: GroupOrder, first: int, after: After | None
+    snapshot: Snapshot,
+    question: Question,
+    order: GroupOrder,
+    first: int,
+    after: After | None,
+    bucket: Bucket | None = None,
 ) -> GroupPage:
-    """The `first` groups in order, from behind `after` on."""
-    parts = await _parts(snapshot, question, [question.period])
+    """The `first` groups in order, from behind `after` on; with their series where a bucket is named, all read at once."""
+    bounds = () if bucket is None else series_bounds(question, bucket)
+    segments = [question.period] if bucket is None else _segments(question, bounds)
+    parts = await _parts(snapshot, question, segments, bounds=bounds)
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = groups_statement(
         parts.shape,
@@ -113,8 +130,9 @@ async def read_groups(
         descending=order.descending,
         after=after is not None,
         one_unit=_has_one_unit(question),
+        bucketed=bucket is not None,
     )
-    values: dict[str, object] = {"first": first, "order_unit": order.unit}
+    values: dict[str, object] = {"first": first, "order_unit": order.unit, "bounds": bounds}
     if after is not None:
         values["after_value"] = after.order_value
         values |= {f"after_{name}": value for name, value in zip(keys, after.key, strict=True)}
@@ -129,7 +147,17 @@ async def read_groups(
         has_next=bool(rows) and rows[0]["available"] > first,
         remainder=tuple(_total(row) for row in rows if row["position"] is None),
         order_unit=rows[0]["order_unit"] if rows else None,
+        courses=None if bucket is None else Courses(bucket, bounds, [_course(of) for of in groups.values()]),
     )
+
+
+def _course(rows: Sequence[Any]) -> list[SeriesPoint]:
+    """The points of a group, whose rows are one for each unit."""
+    return [
+        SeriesPoint(row["unit"], place - 1, quantity, events)
+        for row in rows
+        for place, quantity, events in zip(row["buckets"], row["quantities"], row["counts"], strict=True)
+    ]
 
 
 def _has_one_unit(question: Question) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 
 from metering.store.tables import (
@@ -153,18 +154,28 @@ def distinct_statement(parts: PartsShape, keys: tuple[str, ...], dimension: str,
 
 @lru_cache(maxsize=1_000)
 def groups_statement(
-    parts: PartsShape, keys: tuple[str, ...], order: str, *, descending: bool, after: bool, one_unit: bool
+    parts: PartsShape,
+    keys: tuple[str, ...],
+    order: str,
+    *,
+    descending: bool,
+    after: bool,
+    one_unit: bool,
+    bucketed: bool = False,
 ) -> Compiled:
     """One page of groups, and the rest.
 
     Rows with a `position` (from 1) are the page, one for each group and unit; the row without is the remainder, one for
     each unit. `groups` is how many groups there are, `available` how many from the cursor on. `one_unit` says that the
-    filters leave but one.
+    filters leave but one. `bucketed` adds the course of each row of the page, as arrays of one length: `buckets` (counted
+    from 1) that have usage, `quantities`, `counts`.
 
     Groups are added up once, into what spills to disk where there are many, and then passed over: to rank and count
     them, keeping no more than a page of them in order; and to take the page apart from the rest.
     """
-    grouped = _grouped(_parts(parts), keys)
+    part = _parts(parts)
+    detailed = _grouped(part, keys, name="detailed", bucketed=True) if bucketed else None
+    grouped = _grouped(part, keys) if detailed is None else _without_buckets(detailed, keys)
     ordering = _ordering(grouped, order)
     ranked = _ranked(grouped, ordering, keys, order, alone=one_unit or "unit" in keys)
     behind = [_behind(ranked, keys, order, descending=descending)] if after else []
@@ -183,7 +194,10 @@ def groups_statement(
         sa.func.min(page.c.order_value).label("order_value"), *_sums(grouped),
         *(sa.select(counted.c[name]).scalar_subquery().label(name) for name in ("groups", "available")),
     ).select_from(grouped.outerjoin(page, _same_group(grouped, page, keys)))  # fmt: skip
-    return compiled(statement.group_by(page.c.position, grouped.c.unit).order_by(page.c.position, grouped.c.unit))
+    statement = statement.group_by(page.c.position, grouped.c.unit)
+    if detailed is None:
+        return compiled(statement.order_by(page.c.position, grouped.c.unit))
+    return compiled(_with_courses(statement.cte("answer"), _courses(detailed, page, keys)))
 
 
 @lru_cache(maxsize=1_000)
@@ -234,13 +248,38 @@ def _accounts_statement(part: sa.CTE, prefix: Any, first: Any) -> Compiled:
 # ---------------------------------------------------------------- pages
 
 
-def _grouped(part: sa.CTE, keys: Sequence[str], *, bucketed: bool = False) -> sa.CTE:
+def _grouped(part: sa.CTE, keys: Sequence[str], *, name: str = "grouped", bucketed: bool = False) -> sa.CTE:
     columns = [part.c[name].label(f"key_{name}") for name in keys]
     by = [part.c[name] for name in dict.fromkeys([*keys, "unit"])]
     if bucketed:
         bucket = sa.func.width_bucket(part.c.at, _array("bounds", INSTANT)).label("bucket")
         columns, by = [bucket, *columns], [bucket, *by]
-    return sa.select(*columns, part.c.unit, *_sums(part)).group_by(*by).cte("grouped")
+    return sa.select(*columns, part.c.unit, *_sums(part)).group_by(*by).cte(name)
+
+
+def _without_buckets(detailed: sa.CTE, keys: Sequence[str]) -> sa.CTE:
+    """Groups from groups by bucket: what both need is read once."""
+    columns = [detailed.c[f"key_{name}"] for name in keys]
+    return sa.select(*columns, detailed.c.unit, *_sums(detailed)).group_by(*columns, detailed.c.unit).cte("grouped")
+
+
+def _courses(detailed: sa.CTE, page: sa.CTE, keys: Sequence[str]) -> sa.CTE:
+    """For each group of the page and unit its buckets, and their figures, in one order."""
+    columns = {"buckets": "bucket", "quantities": "quantity", "counts": "events"}
+    ordered = [
+        sa.func.array_agg(aggregate_order_by(detailed.c[of], detailed.c.bucket)).label(name)
+        for name, of in columns.items()
+    ]
+    joined = detailed.join(page, _same_group(detailed, page, keys))
+    courses = sa.select(page.c.position, detailed.c.unit, *ordered).select_from(joined)
+    return courses.group_by(page.c.position, detailed.c.unit).cte("course")
+
+
+def _with_courses(answer: sa.CTE, course: sa.CTE) -> sa.Select[Any]:
+    same = sa.and_(course.c.position == answer.c.position, course.c.unit == answer.c.unit)
+    columns = [course.c[name] for name in ("buckets", "quantities", "counts")]
+    statement = sa.select(answer, *columns).select_from(answer.outerjoin(course, same))
+    return statement.order_by(answer.c.position, answer.c.unit)
 
 
 def _ordering(grouped: sa.CTE, order: str) -> sa.CTE:

@@ -578,9 +578,15 @@ class Exactness(RuleBasedStateMachine):
         groups = grouped(events, question.group_by)
         others = [event for key, of_key in groups.items() if key not in shown for event in of_key]
         async with Snapshot(self.database) as snapshot:
+            page = await read_groups(snapshot, question, order, first, None)
+            with_series = await read_groups(snapshot, question, order, first, None, bucket)
+            courses = with_series.courses
+            assert page == msgspec.structs.replace(with_series, courses=None)
+            assert courses is not None
+            assert [points_of(groups[key], courses.bounds) for key in shown] == courses.points
             if shown:
                 bounds, points = await read_series(snapshot, question, shown, bucket)
-                assert bucket_bounds(question.period, zone_of(question.zone_name), bucket) == bounds
+                assert bucket_bounds(question.period, zone_of(question.zone_name), bucket) == bounds == courses.bounds
                 assert [points_of(groups[key], bounds) for key in shown] == points
                 counts = await read_distinct(snapshot, question, shown, dimension, remainder=False)
                 assert [distinct_of(groups[key], dimension) for key in shown] == counts
