@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +102,21 @@ def test_usage_that_is_given_back_takes_its_amount_back() -> None:
     assert {("ann", None): 5, ("bob", None): 10} == charged(lines, used, period("2026-03-01", "2026-03-10"))
     assert {("ann", None): -5} == charged(lines, used, period("2026-03-10", "2026-04-01"))
     assert {("bob", None): 10} == charged(lines, used, MARCH)
+
+
+def test_a_discount_on_the_plan_grows_with_what_it_is_taken_from() -> None:
+    """Half of 10.00 for usage and of 20.00 for time is taken off where these arise: by key, and by day."""
+    used: list[Used] = [(("ann", None), at("2026-03-02"), Decimal(1)), (("ann", None), at("2026-03-20"), Decimal(3))]
+    discount = msgspec.structs.replace(
+        line(eur("-15"), LineKind.DISCOUNT, None), origin=Origin(plan="team", plan_version=1)
+    )
+    lines = [line(eur("10")), line(eur("20"), LineKind.RECURRING, None), discount]
+    half = period("2026-03-01", "2026-03-16T12:00")
+
+    assert {("ann", None): Fraction("1.25"), NOBODY: 5} == charged(lines, used, half)
+    assert {("ann", None): Fraction("3.75"), NOBODY: 5} == charged(
+        lines, used, period("2026-03-16T12:00", "2026-04-01")
+    )
 
 
 def test_what_has_no_usage_behind_it_is_nobodys_and_spread_evenly() -> None:
