@@ -26,6 +26,11 @@ def groups_asked(selections: Sequence[Selection]) -> list[GroupsAsked]:
     return [_groups(field) for field in _fields(selections) if field.name == "groups"]
 
 
+def is_asked(selections: Sequence[Selection], name: str) -> bool:
+    """Whether a field of this name stands below these selections."""
+    return any(field.name == name for field in _fields(selections))
+
+
 def _groups(field: SelectedField) -> GroupsAsked:
     order: Mapping[str, Any] = _given(field, "orderBy", {"field": "QUANTITY", "direction": "DESC"})
     series = [below for below in _fields(field.selections) if below.name == "series"]

@@ -7,6 +7,7 @@ from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
 from graphql_api.auth import requires
+from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.finding import resolve_node
@@ -198,6 +199,19 @@ class Query:
     ) -> StatementConnection:
         """See graphql_api/statements.py."""
         return await resolve_statements(filter, first, after or None, info)
+
+    @strawberry.field(
+        description="Rated amounts, grouped by any dimensions; the parts add up to the statements to the cent. Each line is "
+        "attributed once, at the finest grain (every dimension, and the time of the usage), by share of quantity with "
+        "largest remainder; what has no usage behind it (recurring, minimum, flat at zero) has null users, devices, "
+        "products and is spread evenly over its period; an adjustment stands at the beginning of the period of the "
+        "statement that carries it. Final statements count as they were frozen, all others as of now. The time zone plays "
+        "no part.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def charges(self, query: UsageQuery, info: MeteringInfo) -> ChargesResult:
+        """See graphql_api/charges.py."""
+        return await resolve_charges(query, info)
 
     @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:

@@ -5,6 +5,7 @@ plan is in effect is not covered at all.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -66,10 +67,10 @@ async def read_unrated(snapshot: Snapshot, coverings: Collection[Covering], mete
     unreadable = await _unreadable(snapshot, coverings)
     readable = [each for each in coverings if each.place not in unreadable]
     sums: dict[int, dict[str, Total]] = {}
-    async for covering, total, _ in _uncovered(snapshot, readable, meters, also=()):
+    async for covering, total, _ in read_uncovered(snapshot, readable, meters, also=()):
         by_unit = sums.setdefault(covering.place, {})
         known = by_unit.get(total.unit)
-        by_unit[total.unit] = total if known is None else _together(known, total)
+        by_unit[total.unit] = total if known is None else together(known, total)
     totals = {place: tuple(by_unit[unit] for unit in sorted(by_unit)) for place, by_unit in sums.items()}
     return UnratedRead(totals, unreadable)
 
@@ -81,16 +82,24 @@ async def count_unrated(
     for error in (await _unreadable(snapshot, coverings)).values():
         raise error
     values: dict[str, set[str]] = {}
-    async for _, total, shown in _uncovered(snapshot, coverings, meters, also=(dimension,)):
+    async for _, total, shown in read_uncovered(snapshot, coverings, meters, also=(dimension,)):
         value = shown[dimension]
         values.setdefault(total.unit, set()).update([] if value is None else [value])
     return {unit: len(of_unit) for unit, of_unit in values.items()}
 
 
-async def _uncovered(
-    snapshot: Snapshot, coverings: Collection[Covering], meters: Mapping[str, Meter], *, also: Sequence[Dimension]
+async def read_uncovered(
+    snapshot: Snapshot,
+    coverings: Collection[Covering],
+    meters: Mapping[str, Meter],
+    *,
+    also: Sequence[Dimension],
+    filters: Mapping[Dimension, ValueFilter] = MappingProxyType({}),
 ) -> AsyncIterator[tuple[Covering, Total, Mapping[Dimension, str | None]]]:
-    """Rows of usage that no meter counts, by what tells them apart; those that ask alike share a statement."""
+    """Rows of usage that no meter counts, by what tells them apart; those that ask alike share a statement.
+
+    Dimensions in `also` are told apart besides; `filters` are of other dimensions than account and subscription.
+    """
     more = tuple(each for each in also if each not in (*SUBSCRIBER, Dimension.UNIT))
     by_dimensions: dict[tuple[Dimension, ...], dict[Period, list[Covering]]] = {}
     for each in coverings:
@@ -104,7 +113,7 @@ async def _uncovered(
                 (each.subscriber.account, each.subscriber.subscription, each.period.start, each.period.end): each
                 for each in asked
             }
-            question = _question(chain, group_by, {each.subscriber for each in asked})
+            question = _question(chain, group_by, {each.subscriber for each in asked}, filters)
             periods = [metered_period(period) for period in chain]
             async for rows in read_period_rows(snapshot, question, periods, LIMITS.export_rows_held_max):
                 for row in rows:
@@ -123,7 +132,10 @@ def _told_apart(filters: Iterable[MeterFilter]) -> tuple[Dimension, ...]:
 
 
 def _question(
-    chain: Sequence[Period], group_by: tuple[Dimension, ...], subscribers: Collection[Subscriber]
+    chain: Sequence[Period],
+    group_by: tuple[Dimension, ...],
+    subscribers: Collection[Subscriber],
+    filters: Mapping[Dimension, ValueFilter] = MappingProxyType({}),
 ) -> Question:
     accounts = tuple(sorted({each.account for each in subscribers}))
     subscriptions = tuple(sorted({each.subscription for each in subscribers}))
@@ -131,7 +143,11 @@ def _question(
         period=metered_period(Period(chain[0].start, chain[-1].end)),
         zone_name="UTC",
         group_by=group_by,
-        filters={Dimension.ACCOUNT: ValueFilter(accounts), Dimension.SUBSCRIPTION: ValueFilter(subscriptions)},
+        filters={
+            **filters,
+            Dimension.ACCOUNT: ValueFilter(accounts),
+            Dimension.SUBSCRIPTION: ValueFilter(subscriptions),
+        },
         accounts=None,
     )
 
@@ -144,7 +160,8 @@ def _counts(chosen: MeterFilter, values: Mapping[Dimension, str | None]) -> bool
     return True
 
 
-def _together(one: Total, other: Total) -> Total:
+def together(one: Total, other: Total) -> Total:
+    """Figures of one unit, brought together."""
     return Total(
         one.unit,
         add(one.quantity, other.quantity),
