@@ -278,11 +278,16 @@ def test_the_catalog_has_scopes_of_its_own(api: Api, database_url: str, scope: S
 def test_the_guide_does_what_it_shows(api: Api) -> None:
     """Every document of docs/rating.md, one after the other, is answered without a fault, and shows what it says."""
     meter(api, "calls")
-    published, put, preview = (api.ask(document) for document in re.findall(r"```graphql\n(.*?)```", GUIDE, re.DOTALL))
+    documents = re.findall(r"```graphql\n(.*?)```", GUIDE, re.DOTALL)
+    published, put, charged, preview = (api.ask(document) for document in documents)
 
     assert ("team", 1, []) == tuple(published["publishPlan"][name] for name in ("key", "version", "overlaps"))
     assert put["putAccount"]["id"]
     assert [{"since": "2026-01-30T23:00:00Z", "plan": "team", "planVersion": None, "seats": 5}] == (
         put["putSubscription"]["terms"]
     )
+    # 49 and two seats at 8 for 718 of the 743 hours until 31 March in Berlin, and for 26 of the 720 from there on.
+    owed = [{"amount": "65.16", "currencyCode": "EUR"}]
+    nobodys = {"key": {"user": None, "product": None}, "totals": owed}
+    assert {"totals": owed, "groups": {"nodes": [nobodys], "remainder": []}, "unrated": []} == charged["charges"]
     assert {"amount": "11.25", "currencyCode": "EUR"} == preview["ratePreview"]["total"]
