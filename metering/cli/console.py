@@ -50,3 +50,10 @@ def progress_bar(*, counts: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), *count, _EventsPerSecond(), TimeRemainingColumn(), console=ERR
     )
+
+
+def steps_bar() -> Progress:
+    """A progress bar with the steps done and the time left, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=ERR
+    )

@@ -1,22 +1,19 @@
 """`metering export`: figures as a table, for spreadsheets and data frames."""
 
 import asyncio
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, datetime
-from pathlib import Path
-from typing import IO, Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import App, Parameter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from metering.cli.console import ERR
-from metering.cli.export_files import CsvTable, ParquetTable, Table, complete_file
-from metering.cli.running import with_database
-from metering.config import Settings, read_settings
+from metering.cli.export_destination import STANDARD_OUTPUT, Destination
+from metering.cli.export_files import Table
+from metering.cli.running import unattended
+from metering.config import Settings
 from metering.errors import InputIssue, InvalidInputError
 from metering.events import Dimension, in_utc
 from metering.limits import LIMITS
@@ -24,7 +21,6 @@ from metering.periods import Bucket, Period, day_start, zone_of
 from metering.questions import Question, ValueFilter, ask
 from metering.rollups.export import cells, check_buckets, column_names, text_columns
 from metering.rollups.read import read_rows
-from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 
 export = App(
@@ -33,10 +29,6 @@ export = App(
 )
 export.command("metering.cli.export_statements:statements")
 export.command("metering.cli.export_statements:charges")
-Format = Literal["csv", "parquet"]
-_FORMATS: Final[dict[str, Format]] = {".csv": "csv", ".parquet": "parquet"}
-# What a shell says of a program that wrote to a pipe which nobody reads any more.
-_BROKEN_PIPE: Final = 128 + 13
 # Where the options are that a question's faults are named by.
 _OPTIONS: Final = {"period": "--from, --to", "timeZone": "--zone", "groupBy": "--by", "filter": "--where"}
 
@@ -50,10 +42,7 @@ def usage(
     bucket: Bucket | None = None,
     zone: str = "UTC",
     where: Annotated[list[str] | None, Parameter(negative="")] = None,
-    format: Format | None = None,
-    output: Path | None = None,
-    escape_formulas: Annotated[bool, Parameter(negative="")] = False,
-    data_dir: Path | None = None,
+    destination: Destination = STANDARD_OUTPUT,
 ) -> None:
     """Write the usage of a period as CSV or Parquet: a row for each bucket, group and unit that has some.
 
@@ -77,94 +66,27 @@ def usage(
     where
         Keep usage whose dimension has this value, as in account=acme; nothing after the sign means usage without one.
         Several values of a dimension are alternatives, several dimensions must all hold.
-    format
-        csv or parquet; as the output is named when left out, and csv on standard output.
-    output
-        The file; standard output when left out.
-    escape_formulas
-        Put an apostrophe before texts that a spreadsheet would compute; without it every text is as it was recorded.
-    data_dir
-        Where the embedded PostgreSQL lives [METERING_DATA_DIR, ./.metering].
     """
-    chosen, issues = chosen_format(format, output, escape_formulas=escape_formulas)
-    question = _question(start, end, by or [], zone, where or [], issues)
+    question = _question(start, end, by or [], zone, where or [], destination.faults())
     if bucket is not None:
         check_buckets(question, bucket, LIMITS)
-    with with_database(read_settings(data_dir=data_dir)) as settings, written(output) as file:
-        table = (
-            CsvTable(file, column_names(question), escape_formulas=escape_formulas)
-            if chosen == "csv"
-            else ParquetTable(file, column_names(question), text_columns(question))
-        )
+    with destination.table(column_names(question), text_columns(question)) as (settings, table):
         asyncio.run(_write(settings, question, bucket, table))
-        table.close()
-    warn_of_formulas(table, escape_formulas=escape_formulas)
 
 
-def warn_of_formulas(table: Table, *, escape_formulas: bool) -> None:
-    """Say what a spreadsheet would compute of what was written."""
-    if isinstance(table, CsvTable) and table.formulas and not escape_formulas:
-        ERR.print(
-            f"{table.formulas:,} texts begin with = + - @, a tab or a carriage return, and were written as they are. "
-            "A spreadsheet may compute them: import these columns as text, or use --escape-formulas.",
-            markup=False,
-        )
-
-
-async def _write(settings: Settings, question: Question, bucket: Bucket | None, table: CsvTable | ParquetTable) -> None:
-    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
-    database = await Database.connect(settings, limits)
+async def _write(settings: Settings, question: Question, bucket: Bucket | None, table: Table) -> None:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    try:
-        async with Snapshot(database) as snapshot:
-            with Progress(*columns, console=ERR) as bar:
-                task, count = bar.add_task("Adding up", total=None), 0
-                async for rows in read_rows(snapshot, question, bucket, limits.export_rows_held_max):
-                    table.write([cells(question, row) for row in rows])
-                    count += len(rows)
-                    bar.update(task, description=f"{count:,} rows")
-                bar.update(task, description=f"{count:,} rows", total=1, completed=1)
-    finally:
-        await database.close()
-
-
-@contextmanager
-def written(output: Path | None) -> Iterator[IO[bytes]]:
-    """The file, or standard output."""
-    if output is not None:
-        with complete_file(output) as file:
-            yield file
-        return
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # Whoever read has seen enough. What Python still holds for the pipe goes nowhere, so that it ends without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE)
+    async with unattended(settings) as (database, limits), Snapshot(database) as snapshot:
+        with Progress(*columns, console=ERR) as bar:
+            task, count = bar.add_task("Adding up", total=None), 0
+            async for rows in read_rows(snapshot, question, bucket, limits.export_rows_held_max):
+                table.write([cells(question, row) for row in rows])
+                count += len(rows)
+                bar.update(task, description=f"{count:,} rows")
+            bar.update(task, description=f"{count:,} rows", total=1, completed=1)
 
 
 # ---------------------------------------------------------------- what is asked for, every fault at once
-
-
-def chosen_format(
-    format: Format | None, output: Path | None, *, escape_formulas: bool
-) -> tuple[Format, list[InputIssue]]:
-    """What to write, and what is wrong with how that was asked for."""
-    named = None if output is None else _FORMATS.get(output.suffix.lower())
-    chosen = format or named or "csv"
-    issues = []
-    if output is not None and format is None and named is None:
-        issues.append(InputIssue(("--output",), f"{output.name} is not .csv or .parquet; say --format."))
-    if named is not None and named != chosen:
-        issues.append(
-            InputIssue(("--format",), f"{output} is named as {named}; choose another name, or leave out --format.")
-        )
-    if chosen == "parquet" and output is None:
-        issues.append(InputIssue(("--output",), "Parquet is written to a file: name one, for example usage.parquet."))
-    if chosen == "parquet" and escape_formulas:
-        issues.append(InputIssue(("--escape-formulas",), "is for CSV; in Parquet a text is a text. Leave it out."))
-    return chosen, issues
 
 
 def _question(

@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metering.cli.console import ERR, say
-from metering.cli.running import with_database
+from metering.cli.console import say, steps_bar
+from metering.cli.running import unattended, with_database
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
-from metering.limits import LIMITS
 from metering.rollups.reconcile import Compared, Drift, DriftingRow, Figures, Reconciler
-from metering.store.pool import Database
 from rating.exact import plain
 from rating.periods import instant_text
 
@@ -80,17 +77,12 @@ def _check(sample: int | None, seed: int | None, *, everything: bool) -> None:
 
 
 async def _compared(settings: Settings, chosen: tuple[int, int] | None) -> list[Compared]:
-    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
     retention = None if settings.retention_days is None else timedelta(days=settings.retention_days)
-    database = await Database.connect(settings, limits)
-    try:
+    async with unattended(settings) as (database, limits):
         reconciler = Reconciler(database, limits, retention)
         steps = await (reconciler.plan_all() if chosen is None else reconciler.plan_sample(*chosen))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=ERR) as bar:
+        with steps_bar() as bar:
             return [await reconciler.compare(step) for step in bar.track(steps, description="Comparing with events")]
-    finally:
-        await database.close()
 
 
 def _report(buckets: int, drift: list[Drift], seed: int | None) -> None:

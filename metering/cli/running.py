@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -21,9 +21,10 @@ from uvicorn.supervisors import Multiprocess
 
 from metering.config import Settings, environment_of
 from metering.errors import AddressInUseError, MeteringError
-from metering.limits import LIMITS
+from metering.limits import LIMITS, Limits
 from metering.store import migrate
 from metering.store.embedded import EmbeddedServer
+from metering.store.pool import Database
 
 # Named, not imported: the shell stands above us.
 APP_FACTORY: Final = "graphql_api.app:create_app"
@@ -51,6 +52,17 @@ def with_database(settings: Settings) -> Iterator[Settings]:
         yield msgspec.structs.replace(settings, database_url=server.url())
     finally:
         server.stop()
+
+
+@asynccontextmanager
+async def unattended(settings: Settings) -> AsyncIterator[tuple[Database, Limits]]:
+    """The database for work that nobody waits for, and its limits: a statement may take as long as such work needs."""
+    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
+    database = await Database.connect(settings, limits)
+    try:
+        yield database, limits
+    finally:
+        await database.close()
 
 
 def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -> None:

@@ -10,15 +10,13 @@ from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metering.cli.console import ERR, say
-from metering.cli.running import with_database
+from metering.cli.console import ERR, say, steps_bar
+from metering.cli.running import unattended, with_database
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
 from metering.limits import LIMITS
 from metering.statements.batch import Billed, Month, Outcome, bill, count_subscriptions
-from metering.store.pool import Database
 from rating.exact import ZERO, add
 
 _BY: Final = "metering statements"
@@ -89,19 +87,14 @@ def month_of(text: str) -> Month:
 
 
 async def _run(settings: Settings, month: Month, *, finalize: bool) -> _Run:
-    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
-    database = await Database.connect(settings, limits)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     run = _Run()
-    try:
-        with Progress(*columns, console=ERR) as bar:
+    async with unattended(settings) as (database, limits):
+        with steps_bar() as bar:
             task = bar.add_task("Freezing" if finalize else "Rating", total=await count_subscriptions(database))
             async for page in bill(database, month, limits, by=_BY, finalize=finalize):
                 for billed in page.billed:
                     run.add(billed)
                 bar.advance(task, page.subscriptions)
-    finally:
-        await database.close()
     return run
 
 
