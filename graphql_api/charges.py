@@ -9,7 +9,7 @@ from graphql_api.context import Context, MeteringInfo
 from graphql_api.lookahead import groups_asked, is_asked
 from graphql_api.money import Money, money_of
 from graphql_api.once import Once
-from graphql_api.pages import CursorText, PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import Connection, CursorText, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Period, UsageQuery, question_of
 from graphql_api.scalars import Instant
@@ -87,20 +87,9 @@ class ChargeGroup:
 
 
 @strawberry.type
-class ChargeGroupEdge:
-    """A group and its place."""
-
-    node: ChargeGroup
-    cursor: str
-
-
-@strawberry.type
-class ChargeGroupConnection:
+class ChargeGroupConnection(Connection[ChargeGroup]):
     """One page of groups."""
 
-    edges: list[ChargeGroupEdge]
-    nodes: list[ChargeGroup]
-    page_info: PageInfo
     total_count: int
     remainder: list[Money] = strawberry.field(
         description="All groups that are not on this page, together: page plus remainder is the whole."
@@ -135,7 +124,7 @@ class ChargesReport:
         ]
         cursors = [encode_cursor(_GroupPlace(asked.group_by, group.key)) for group in page.groups]
         return ChargeGroupConnection(
-            edges=[ChargeGroupEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
+            edges=edges_of(nodes, cursors),
             nodes=nodes,
             page_info=page_info(cursors, has_next=page.has_next, has_previous=bool(after)),
             total_count=len((await asked.charges()).groups),

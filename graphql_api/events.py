@@ -10,14 +10,14 @@ from graphql_api.context import MeteringInfo
 from graphql_api.nodes import EventName, Node, node_id
 from graphql_api.once import Once
 from graphql_api.pages import (
+    Connection,
     CursorInstant,
     CursorText,
-    PageInfo,
     check_first,
     check_instant,
     decode_cursor,
     encode_cursor,
-    page_info,
+    page_of,
 )
 from graphql_api.questions import UsageQuery, question_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
@@ -80,21 +80,7 @@ class Correction:
     after: JsonObject
 
 
-@strawberry.type
-class EventEdge:
-    """An event and its place."""
-
-    node: Event
-    cursor: str
-
-
-@strawberry.type
-class EventConnection:
-    """One page of events."""
-
-    edges: list[EventEdge]
-    nodes: list[Event]
-    page_info: PageInfo
+EventConnection = Connection[Event]
 
 
 class _EventPlace(msgspec.Struct, frozen=True, array_like=True):
@@ -136,11 +122,7 @@ async def resolve_events(
         events, lambda: once.ask("corrections", lambda: corrections.read_corrections(context.snapshot, events))
     )
     cursors = [encode_cursor(_EventPlace(event.occurred_at, event.account, event.key)) for event in events]
-    return EventConnection(
-        edges=[EventEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
-        nodes=nodes,
-        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
-    )
+    return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
 def _holds_nul(value: object) -> bool:

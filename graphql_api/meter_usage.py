@@ -11,7 +11,7 @@ import strawberry
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.lookahead import GroupsAsked, groups_asked
 from graphql_api.once import Once
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import Connection, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, NotFound, TooLarge
 from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
 from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
@@ -181,20 +181,9 @@ def _rows(
 
 
 @strawberry.type
-class MeterGroupEdge:
-    """A group and its place."""
-
-    node: MeterGroup
-    cursor: str
-
-
-@strawberry.type
-class MeterGroupConnection:
+class MeterGroupConnection(Connection[MeterGroup]):
     """One page of groups."""
 
-    edges: list[MeterGroupEdge]
-    nodes: list[MeterGroup]
-    page_info: PageInfo
     total_count: int
     page: strawberry.Private[_Page]
 
@@ -306,7 +295,7 @@ class MeterReport:
             for group in found.groups
         ]
         return MeterGroupConnection(
-            edges=[MeterGroupEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
+            edges=edges_of(nodes, cursors),
             nodes=nodes,
             page_info=page_info(cursors, has_next=found.has_next, has_previous=groups.after is not None),
             total_count=found.group_count,

@@ -1,14 +1,14 @@
 """The catalog of meters: named figures made of events."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
-import msgspec
 import strawberry
 
 from graphql_api.context import MeteringInfo
 from graphql_api.nodes import MeterName, Node, node_id
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import Connection, page_by_key
 from graphql_api.problems import Conflict, InvalidInput
 from graphql_api.questions import DimensionFilter, filters_of
 from graphql_api.scalars import DecimalText, Instant, JsonObject
@@ -86,21 +86,7 @@ class Meter(Node):
     created_at: Instant
 
 
-@strawberry.type
-class MeterEdge:
-    """A meter and its place."""
-
-    node: Meter
-    cursor: str
-
-
-@strawberry.type
-class MeterConnection:
-    """One page of meters."""
-
-    edges: list[MeterEdge]
-    nodes: list[Meter]
-    page_info: PageInfo
+MeterConnection = Connection[Meter]
 
 
 @strawberry.input(
@@ -139,26 +125,11 @@ class PutMeterInput:
 PutMeterResult = Annotated[Meter | InvalidInput | Conflict, strawberry.union("PutMeterResult")]
 
 
-class _MeterPlace(msgspec.Struct, frozen=True, array_like=True):
-    """What a cursor holds."""
-
-    key: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
-
-
 async def resolve_meters(first: int, after: str | None, info: MeteringInfo) -> MeterConnection:
     """All meters, by key."""
     context = info.context
     context.require(Scope.CATALOG_READ)
-    check_first(first, context.limits, ("first",))
-    place = decode_cursor(after, _MeterPlace, ("after",)) if after else None
-    found, has_next = await read_meters(context.snapshot, first, None if place is None else place.key)
-    nodes = [_shown(meter) for meter in found]
-    cursors = [encode_cursor(_MeterPlace(node.key)) for node in nodes]
-    return MeterConnection(
-        edges=[MeterEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
-        nodes=nodes,
-        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
-    )
+    return await page_by_key(first, after, context.limits, partial(read_meters, context.snapshot), _shown)
 
 
 async def resolve_meter(key: str, info: MeteringInfo) -> Meter | None:

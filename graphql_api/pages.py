@@ -2,8 +2,9 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Generic, Protocol, TypeVar
 
 import msgspec
 import strawberry
@@ -13,6 +14,8 @@ from metering.events import in_utc
 from metering.limits import Limits
 
 Place = TypeVar("Place")
+Item = TypeVar("Item")
+Row = TypeVar("Row")
 # What stands in a cursor may be anybody's: a text without NUL and an instant with an offset are what the database takes.
 CursorText = Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
 CursorInstant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -28,6 +31,23 @@ class PageInfo:
     end_cursor: str | None
 
 
+@strawberry.type
+class Edge(Generic[Item]):
+    """An item and its place."""
+
+    node: Item
+    cursor: str
+
+
+@strawberry.type
+class Connection(Generic[Item]):
+    """One page of items."""
+
+    edges: list[Edge[Item]]
+    nodes: list[Item]
+    page_info: PageInfo
+
+
 def page_info(cursors: list[str], *, has_next: bool, has_previous: bool) -> PageInfo:
     """The info of a page with these cursors."""
     return PageInfo(
@@ -36,6 +56,48 @@ def page_info(cursors: list[str], *, has_next: bool, has_previous: bool) -> Page
         start_cursor=cursors[0] if cursors else None,
         end_cursor=cursors[-1] if cursors else None,
     )
+
+
+def edges_of(nodes: list[Item], cursors: list[str]) -> list[Edge[Item]]:
+    """The nodes of a page, each with its cursor."""
+    return [Edge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)]
+
+
+def page_of(nodes: list[Item], cursors: list[str], *, has_next: bool, has_previous: bool) -> Connection[Item]:
+    """A page of these nodes."""
+    info = page_info(cursors, has_next=has_next, has_previous=has_previous)
+    return Connection(edges=edges_of(nodes, cursors), nodes=nodes, page_info=info)
+
+
+class Keyed(Protocol):
+    """What a key names within its list."""
+
+    key: str
+
+
+KeyedItem = TypeVar("KeyedItem", bound=Keyed)
+
+
+class _KeyPlace(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor of a list by key holds."""
+
+    key: CursorText
+
+
+async def page_by_key(
+    first: int,
+    after: str | None,
+    limits: Limits,
+    read: Callable[[int, str | None], Awaitable[tuple[list[Row], bool]]],
+    shown: Callable[[Row], KeyedItem],
+) -> Connection[KeyedItem]:
+    """A page of a list by key, of what `read` finds after a key. Raises InvalidInputError for one that may not be asked for."""
+    check_first(first, limits, ("first",))
+    place = decode_cursor(after, _KeyPlace, ("after",)) if after else None
+    found, has_next = await read(first, None if place is None else place.key)
+    nodes = [shown(row) for row in found]
+    cursors = [encode_cursor(_KeyPlace(node.key)) for node in nodes]
+    return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
 def encode_cursor(place: object) -> str:

@@ -1,14 +1,14 @@
 """The catalog of plans, published as versions that never change."""
 
+from functools import partial
 from typing import Annotated, Final
 
-import msgspec
 import strawberry
 
 from graphql_api.context import MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.nodes import Node, PlanName, node_id
-from graphql_api.pages import PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import Connection, page_by_key
 from graphql_api.prices import PriceInput, price_of
 from graphql_api.problems import Conflict, InvalidInput
 from graphql_api.scalars import CurrencyCode, DecimalText, Instant, JsonObject
@@ -67,21 +67,7 @@ class Plan(Node):
         return [PriceOverlap(first_price=pair.first_price, second_price=pair.second_price) for pair in pairs]
 
 
-@strawberry.type
-class PlanEdge:
-    """A plan and its place."""
-
-    node: Plan
-    cursor: str
-
-
-@strawberry.type
-class PlanConnection:
-    """One page of plans."""
-
-    edges: list[PlanEdge]
-    nodes: list[Plan]
-    page_info: PageInfo
+PlanConnection = Connection[Plan]
 
 
 @strawberry.input
@@ -124,26 +110,11 @@ class PublishPlanInput:
 PublishPlanResult = Annotated[Plan | InvalidInput | Conflict, strawberry.union("PublishPlanResult")]
 
 
-class _PlanPlace(msgspec.Struct, frozen=True, array_like=True):
-    """What a cursor holds."""
-
-    key: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]
-
-
 async def resolve_plans(first: int, after: str | None, info: MeteringInfo) -> PlanConnection:
     """All plans by key, each in its newest version."""
     context = info.context
     context.require(Scope.CATALOG_READ)
-    check_first(first, context.limits, ("first",))
-    place = decode_cursor(after, _PlanPlace, ("after",)) if after else None
-    found, has_next = await read_plans(context.snapshot, first, None if place is None else place.key)
-    nodes = [plan_of(published) for published in found]
-    cursors = [encode_cursor(_PlanPlace(node.key)) for node in nodes]
-    return PlanConnection(
-        edges=[PlanEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
-        nodes=nodes,
-        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
-    )
+    return await page_by_key(first, after, context.limits, partial(read_plans, context.snapshot), plan_of)
 
 
 async def resolve_plan(key: str, version: int | None, info: MeteringInfo) -> Plan | None:

@@ -8,13 +8,13 @@ import strawberry
 from graphql_api.context import MeteringInfo
 from graphql_api.nodes import Node, RejectedEventName, named, node_id
 from graphql_api.pages import (
+    Connection,
     CursorInstant,
-    PageInfo,
     check_first,
     check_instant,
     decode_cursor,
     encode_cursor,
-    page_info,
+    page_of,
 )
 from graphql_api.problems import NotFound
 from graphql_api.recording import RecordUsageReceipt, receipt_of
@@ -41,21 +41,7 @@ class RejectedEvent(Node):
     )
 
 
-@strawberry.type
-class RejectedEventEdge:
-    """A rejected event and its place."""
-
-    node: RejectedEvent
-    cursor: str
-
-
-@strawberry.type
-class RejectedEventConnection:
-    """One page of rejected events."""
-
-    edges: list[RejectedEventEdge]
-    nodes: list[RejectedEvent]
-    page_info: PageInfo
+RejectedEventConnection = Connection[RejectedEvent]
 
 
 @strawberry.input
@@ -97,11 +83,7 @@ async def resolve_rejected_events(
     )
     nodes = [_rejected_event(event) for event in events]
     cursors = [encode_cursor(_RejectedPlace(event.received_at, event.id)) for event in events]
-    return RejectedEventConnection(
-        edges=[RejectedEventEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
-        nodes=nodes,
-        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
-    )
+    return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
 async def find_rejected_event(name: RejectedEventName, info: MeteringInfo) -> RejectedEvent | None:

@@ -13,14 +13,14 @@ from graphql_api.money import Money, money_of
 from graphql_api.nodes import DraftStatementName, Node, StatementName, named, node_id
 from graphql_api.once import Once
 from graphql_api.pages import (
+    Connection,
     CursorInstant,
     CursorText,
-    PageInfo,
     check_first,
     check_instant,
     decode_cursor,
     encode_cursor,
-    page_info,
+    page_of,
 )
 from graphql_api.plans import Plan, plan_of
 from graphql_api.problems import Conflict, NotFound
@@ -133,21 +133,7 @@ class StatementFilter:
     )
 
 
-@strawberry.type
-class StatementEdge:
-    """A statement and its place."""
-
-    node: Statement
-    cursor: str
-
-
-@strawberry.type
-class StatementConnection:
-    """One page of statements."""
-
-    edges: list[StatementEdge]
-    nodes: list[Statement]
-    page_info: PageInfo
+StatementConnection = Connection[Statement]
 
 
 class _StatementPlace(msgspec.Struct, frozen=True, array_like=True):
@@ -186,11 +172,7 @@ async def resolve_statements(
     once = Once()
     nodes = [_shown(each, context, once) for each in found]
     cursors = [encode_cursor(_cursor_of(each)) for each in found]
-    return StatementConnection(
-        edges=[StatementEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
-        nodes=nodes,
-        page_info=page_info(cursors, has_next=has_next, has_previous=place is not None),
-    )
+    return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
 async def find_statement_node(name: StatementName | DraftStatementName, info: MeteringInfo) -> Statement | None:

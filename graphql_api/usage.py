@@ -12,7 +12,7 @@ import strawberry
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.lookahead import GroupsAsked, groups_asked
 from graphql_api.once import Once
-from graphql_api.pages import CursorText, PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from graphql_api.pages import Connection, CursorText, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
 from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
@@ -214,20 +214,9 @@ def _course(bounds: Sequence[datetime], points: Sequence[read.SeriesPoint], unit
 
 
 @strawberry.type
-class UsageGroupEdge:
-    """A group and its place."""
-
-    node: UsageGroup
-    cursor: str
-
-
-@strawberry.type
-class UsageGroupConnection:
+class UsageGroupConnection(Connection[UsageGroup]):
     """One page of groups."""
 
-    edges: list[UsageGroupEdge]
-    nodes: list[UsageGroup]
-    page_info: PageInfo
     total_count: int
     remainder: list[UsageTotal] = strawberry.field(
         description="All groups that are not on this page, together: page plus remainder is the whole."
@@ -373,7 +362,7 @@ class UsageReport:
             for group in page.groups
         ]
         return UsageGroupConnection(
-            edges=[UsageGroupEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
+            edges=edges_of(nodes, cursors),
             nodes=nodes,
             page_info=page_info(cursors, has_next=page.has_next, has_previous=asked.after is not None),
             total_count=page.group_count,
