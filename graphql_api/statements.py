@@ -32,9 +32,9 @@ from metering.events import Dimension, in_utc
 from metering.keys import ApiKey, Scope
 from metering.plans import PublishedPlan, find_plan
 from metering.statements import read
-from metering.statements.history import FinalStatement, PlanVersion, StatementStatus
+from metering.statements.history import FinalStatement, StatementStatus
 from metering.statements.kept import Chosen, Place, find_kept
-from metering.statements.records import evidence_json
+from metering.statements.records import PlanVersion, evidence_json
 from rating.periods import Period as RatingPeriod
 
 _STATUSES: Final[Mapping[StatementStatus, str]] = {
@@ -99,7 +99,7 @@ class Statement(Node):
     @strawberry.field(description="In order of effect, where the plan or its version changes inside the period.")
     async def plans(self) -> list[Plan]:
         """Each version is read once for all statements of a page."""
-        return [plan_of(await _published(each, self.context, self.once)) for each in self.statement.plans]
+        return [plan_of(await _published(each, self.context, self.once)) for each in self.statement.evidence.plans]
 
     @strawberry.field(
         description="Usage of this subscription in the period that no price covers: no meter of a plan that was in effect "
@@ -107,7 +107,7 @@ class Statement(Node):
     )
     def unrated(self) -> list[UsageTotal]:
         """By unit."""
-        return usage_totals(self.statement.unrated, _Unrated(self.context, self.statement, self.once))
+        return usage_totals(self.statement.evidence.unrated, _Unrated(self.context, self.statement, self.once))
 
     @strawberry.field(
         description="What it was made of: the meters' figures for each part of the period, plan versions, seats and "

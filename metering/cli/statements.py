@@ -42,7 +42,7 @@ class _Run(msgspec.Struct):
             return
         code = statement.currency.code
         self.totals[code] = add(self.totals.get(code, ZERO), statement.total.amount)
-        self.unrated += bool(statement.unrated)
+        self.unrated += bool(statement.evidence.unrated)
 
 
 def statements(

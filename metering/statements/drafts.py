@@ -7,7 +7,7 @@ import msgspec
 
 from metering.rollups.read import Total
 from metering.statements.figures import Needed
-from metering.statements.history import Carried, Due, History, PlanVersion, StatementStatus, plan_versions
+from metering.statements.history import Carried, Due, History, StatementStatus
 from metering.statements.records import (
     AdjustedPeriod,
     Evidence,
@@ -44,19 +44,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         return StatementStatus.DRAFT
 
     @property
-    def unrated(self) -> tuple[Total, ...]:
-        """Usage that no price covers."""
-        return self.evidence.unrated
-
-    @property
-    def plans(self) -> tuple[PlanVersion, ...]:
-        """The versions that apply, in order of effect, each once."""
-        return plan_versions(self.evidence)
-
-    @property
     def is_empty(self) -> bool:
         """Whether a closing statement has nothing to say."""
-        return self.is_closing and not self.lines and not self.unrated
+        return self.is_closing and not self.lines and not self.evidence.unrated
 
 
 class Task(msgspec.Struct, frozen=True):

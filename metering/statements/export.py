@@ -46,7 +46,7 @@ def _statement_rows(statement: Statement) -> Iterator[tuple[object, ...]]:
         statement.total.amount,
         None if final is None else final.finalized_at,
         None if final is None else final.finalized_by,
-        sum(total.events for total in statement.unrated),
+        sum(total.events for total in statement.evidence.unrated),
     )
 
 

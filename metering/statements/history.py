@@ -14,7 +14,6 @@ from functools import cached_property
 
 import msgspec
 
-from metering.rollups.read import Total
 from metering.statements.figures import Subscriber
 from metering.statements.records import Evidence, StatementLine, read_evidence, read_lines
 from metering.subscriptions import RatedSubscription
@@ -30,13 +29,6 @@ class StatementStatus(Enum):
     DRAFT = "DRAFT"
     FINAL = "FINAL"
     VOID = "VOID"
-
-
-class PlanVersion(msgspec.Struct, frozen=True):
-    """Names a version of a plan."""
-
-    plan: str
-    version: int
 
 
 class FinalStatement(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -73,22 +65,6 @@ class FinalStatement(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def evidence(self) -> Evidence:
         """What it was made of."""
         return read_evidence(self.evidence_text)
-
-    @property
-    def unrated(self) -> tuple[Total, ...]:
-        """Usage that no price covered, as it was then."""
-        return self.evidence.unrated
-
-    @property
-    def plans(self) -> tuple[PlanVersion, ...]:
-        """The versions that applied, in order of effect, each once."""
-        return plan_versions(self.evidence)
-
-
-def plan_versions(evidence: Evidence) -> tuple[PlanVersion, ...]:
-    """The versions that a statement's own lines were made by, in order of effect, each once."""
-    parts = () if evidence.terms is None else evidence.terms.parts
-    return tuple(dict.fromkeys(PlanVersion(part.plan, part.version) for part in parts))
 
 
 class Due(msgspec.Struct, frozen=True):

@@ -38,6 +38,13 @@ class StatementLine(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------- evidence
 
 
+class PlanVersion(msgspec.Struct, frozen=True):
+    """Names a version of a plan."""
+
+    plan: str
+    version: int
+
+
 class PartTerms(msgspec.Struct, frozen=True, rename="camel"):
     """A part of a billing period: which version of which plan applied, and how many seats there were."""
 
@@ -73,12 +80,18 @@ class AdjustedPeriod(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Evidence(msgspec.Struct, frozen=True, rename="camel"):
-    """What a statement was made of; without terms where it is a closing one."""
+    """What a statement was made of, and the usage that no price covered; without terms where it is a closing one."""
 
     terms: RatedTerms | None
     figures: tuple[RatedFigure, ...]
     adjusted: tuple[AdjustedPeriod, ...] = ()
     unrated: tuple[Total, ...] = ()
+
+    @property
+    def plans(self) -> tuple[PlanVersion, ...]:
+        """The versions that the statement's own lines were made by, in order of effect, each once."""
+        parts = () if self.terms is None else self.terms.parts
+        return tuple(dict.fromkeys(PlanVersion(part.plan, part.version) for part in parts))
 
 
 def terms_of(subscription: Subscription, period: BillingPeriod) -> RatedTerms:

@@ -81,7 +81,7 @@ def test_a_month_of_every_subscription(database_url: str) -> None:
         for each in drafts:
             assert each.statement is not None
             alone = await ask(database, f"{each.period.start:%FT%T}", each.subscription)
-            assert (alone.lines, alone.unrated) == (each.statement.lines, each.statement.unrated)
+            assert (alone.lines, alone.evidence.unrated) == (each.statement.lines, each.statement.evidence.unrated)
         assert {"draft": 8} == counted(drafts)
         assert [] == await rows(database, "SELECT FROM statement")
         assert {"finalized": 8} == counted(await run(database))

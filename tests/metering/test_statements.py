@@ -15,9 +15,10 @@ from metering.errors import ConflictError, InvalidInputError, NotFoundError
 from metering.limits import LIMITS
 from metering.rollups.read import Total
 from metering.statements.finalize import finalize_statement, void_statement
-from metering.statements.history import FinalStatement, PlanVersion, StatementStatus
+from metering.statements.history import FinalStatement, StatementStatus
 from metering.statements.kept import Place
 from metering.statements.read import place_of, read_statements, statement_at
+from metering.statements.records import PlanVersion
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.billing_periods import BillingInterval
@@ -77,7 +78,7 @@ def test_a_draft_is_the_usage_of_the_moment(database_url: str) -> None:
         expected = ["base RECURRING 10.00", "calls USAGE 2.00", "tiers USAGE 5.00", "tiers USAGE 1.00"]
         assert [*expected, "tiers USAGE 2.00"] == shown(march)
         assert "20.00 EUR" == str(march.total)
-        assert (PlanVersion("team", 1),) == march.plans
+        assert (PlanVersion("team", 1),) == march.evidence.plans
         assert [] == await rows(database, "SELECT FROM statement")
 
     play(database_url, scenario)
@@ -96,7 +97,7 @@ def test_parts_are_read_to_the_microsecond(database_url: str) -> None:
 
         march = await ask(database, "2025-03-31")
         assert ["calls USAGE 0.33", "calls USAGE 100.00"] == shown(march)
-        assert (PlanVersion("team", 1), PlanVersion("dear", 1)) == march.plans
+        assert (PlanVersion("team", 1), PlanVersion("dear", 1)) == march.evidence.plans
 
     play(database_url, scenario)
 
@@ -136,9 +137,9 @@ def test_usage_that_no_price_covers_is_listed(database_url: str) -> None:
             assert (
                 Total("byte", Decimal(6), 1, Decimal(6), Decimal(6)),
                 Total("call", Decimal("10.5"), 3, Decimal("-0.5"), Decimal(8)),
-            ) == march.unrated
+            ) == march.evidence.unrated
             await roll_up(database)
-        assert march.unrated == (await freeze(database, "2025-03-10")).unrated
+        assert march.evidence.unrated == (await freeze(database, "2025-03-10")).evidence.unrated
 
     play(database_url, scenario)
 
@@ -380,8 +381,8 @@ def test_closing_statements(database_url: str) -> None:
         final = await freeze(database, "2025-03-01")
 
         assert ["calls ADJUSTMENT of Jan 3.33", "tiers ADJUSTMENT of Jan 18.00"] == shown(draft) == shown(final)
-        assert ["call"] == [total.unit for total in final.unrated]
-        assert (at("2025-03-01"), ()) == (final.period.start, final.plans)
+        assert ["call"] == [total.unit for total in final.evidence.unrated]
+        assert (at("2025-03-01"), ()) == (final.period.start, final.evidence.plans)
         assert final == await freeze(database, "2025-03-10")
         async with Snapshot(database) as snapshot:
             later = (await snapshot.horizon()).as_of
