@@ -49,6 +49,15 @@ class Server:
         self.execute(f"CREATE DATABASE {name} TEMPLATE metering")
         return self.server.url(name)
 
+    @contextmanager
+    def cloned(self) -> Iterator[str]:
+        """The address of a fresh copy of the template, which goes when the block ends."""
+        url = self.clone()
+        try:
+            yield url
+        finally:
+            self.drop(url)
+
     def empty(self) -> str:
         """The address of a database in which nothing was ever made."""
         name = f"test_{next(_numbers)}"
@@ -108,9 +117,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_url(servers: dict[str, Server], engine: str) -> Iterator[str]:
     """A migrated database of this test's own."""
-    url = servers[engine].clone()
-    yield url
-    servers[engine].drop(url)
+    with servers[engine].cloned() as url:
+        yield url
 
 
 @pytest.fixture

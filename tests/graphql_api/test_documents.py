@@ -33,11 +33,9 @@ WRONG: Final = (
 @pytest.fixture(scope="module")
 def web(servers: dict[str, Server]) -> Iterator[Api]:
     """The service with narrow limits, for tests that leave nothing behind."""
-    server = servers[ENGINES[0]]
-    address = server.clone()
-    with running(address, Limits(graphql_tokens_max=60, graphql_depth_max=3)) as api:
+    limits = Limits(graphql_tokens_max=60, graphql_depth_max=3)
+    with servers[ENGINES[0]].cloned() as address, running(address, limits) as api:
         yield api
-    server.drop(address)
 
 
 class Counted:

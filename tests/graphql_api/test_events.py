@@ -82,10 +82,8 @@ EVENTS: Final = made_events()
 @pytest.fixture(scope="module", params=ENGINES)
 def year_url(servers: dict[str, Server], request: pytest.FixtureRequest) -> Iterator[str]:
     """One database for all tests that only ask."""
-    server = servers[request.param]
-    url = server.clone()
-    yield url
-    server.drop(url)
+    with servers[request.param].cloned() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

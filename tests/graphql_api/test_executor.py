@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -391,32 +391,29 @@ def a_root(*things: Thing) -> Root:
     return Root({"things": list(things), "gaps": [None, *things], "parts": [part], **lists, **others})
 
 
-@pytest.fixture
-def stock_objects(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths of objects that the stock method completes."""
+def watched(monkeypatch: pytest.MonkeyPatch, method: str) -> list[str]:
+    """The paths of what a method of the stock executor completes."""
     seen: list[str] = []
-    complete = StockExecutor.complete_object_value
+    complete = getattr(StockExecutor, method)
 
-    def watched(self: Any, return_type: Any, nodes: Any, info: Any, path: Any, result: Any, context: Any) -> Any:
+    def watching(self: Any, return_type: Any, nodes: Any, info: Any, path: Any, result: Any, context: Any) -> Any:
         seen.append(".".join(map(str, path.as_list())))
         return complete(self, return_type, nodes, info, path, result, context)
 
-    monkeypatch.setattr(StockExecutor, "complete_object_value", watched)
+    monkeypatch.setattr(StockExecutor, method, watching)
     return seen
+
+
+@pytest.fixture
+def stock_objects(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of objects that the stock method completes."""
+    return watched(monkeypatch, "complete_object_value")
 
 
 @pytest.fixture
 def stock_lists(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of lists that the stock method completes."""
-    seen: list[str] = []
-    complete = StockExecutor.complete_list_value
-
-    def watched(self: Any, return_type: Any, nodes: Any, info: Any, path: Any, result: Any, context: Any) -> Any:
-        seen.append(".".join(map(str, path.as_list())))
-        return complete(self, return_type, nodes, info, path, result, context)
-
-    monkeypatch.setattr(StockExecutor, "complete_list_value", watched)
-    return seen
+    return watched(monkeypatch, "complete_list_value")
 
 
 def test_what_is_plain_never_reaches_the_stock_method(stock_lists: list[str]) -> None:
@@ -483,22 +480,14 @@ def test_an_attribute_that_is_missing_is_an_error_at_its_place() -> None:
 # ---------------------------------------------------------------- the setting
 
 
-@pytest.fixture
-def url(servers: dict[str, Server]) -> Iterator[str]:
-    """A database of this test's own."""
-    server = servers[ENGINES[0]]
-    address = server.clone()
-    yield address
-    server.drop(address)
-
-
-def test_it_can_be_turned_off(url: str, stock_lists: list[str]) -> None:
+def test_it_can_be_turned_off(servers: dict[str, Server], stock_lists: list[str]) -> None:
     """METERING_GRAPHQL_BREADTH_FIRST=false gives the same answer, from the stock executor."""
     query = "{ service { checks { name } } }"
     answers: Sequence[Any] = []
-    for breadth_first, expected in ((True, []), (False, ["service.checks"])):
-        with running(url, graphql_breadth_first=breadth_first) as api:
-            answers = [*answers, api.ask(query)]
-        assert expected == stock_lists
+    with servers[ENGINES[0]].cloned() as url:
+        for breadth_first, expected in ((True, []), (False, ["service.checks"])):
+            with running(url, graphql_breadth_first=breadth_first) as api:
+                answers = [*answers, api.ask(query)]
+            assert expected == stock_lists
 
     assert answers[0] == answers[1]

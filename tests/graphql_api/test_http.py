@@ -25,20 +25,15 @@ JSON: Final = {"Content-Type": "application/json"}
 @pytest.fixture
 def url(servers: dict[str, Server]) -> Iterator[str]:
     """A database of this test's own."""
-    server = servers[ENGINES[0]]
-    address = server.clone()
-    yield address
-    server.drop(address)
+    with servers[ENGINES[0]].cloned() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def web(servers: dict[str, Server]) -> Iterator[Api]:
     """The service, for tests that leave nothing behind."""
-    server = servers[ENGINES[0]]
-    address = server.clone()
-    with running(address) as api:
+    with servers[ENGINES[0]].cloned() as address, running(address) as api:
         yield api
-    server.drop(address)
 
 
 def codes(answer: dict[str, Any]) -> list[str]:

@@ -4,14 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from graphql import build_schema, parse, validate
 
 from graphql_api.pages import encode_cursor
 from graphql_api.schema import sdl
 from metering.aggregations import TRAITS
-from metering.keys import Scope
-from tests.conftest import Api, make_key
+from tests.conftest import Api
 
 FIELDS: Final = (
     "fragment Fields on Meter { id key name unit aggregation distinct filter rounding { mode step } createdAt }"
@@ -27,16 +25,7 @@ mutation ($input: PutMeterInput!) {{
 }}
 {FIELDS}
 """
-LIST: Final = f"""
-query ($first: Int! = 50, $after: String) {{
-  meters(first: $first, after: $after) {{
-    edges {{ cursor node {{ id }} }}
-    nodes {{ ...Fields }}
-    pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }}
-  }}
-}}
-{FIELDS}
-"""
+LIST: Final = f"query {{ meters {{ nodes {{ ...Fields }} }} }} {FIELDS}"
 ONE: Final = f"query ($key: String!) {{ meter(key: $key) {{ ...Fields }} }} {FIELDS}"
 NODE: Final = f"query ($id: ID!) {{ node(id: $id) {{ __typename ...Fields }} }} {FIELDS}"
 
@@ -124,60 +113,6 @@ def test_every_fault_of_a_meter_is_told_with_its_path(api: Api) -> None:
         ["input", "rounding", "step"],
     ] == [issue["path"] for issue in refused["issues"]]
     assert [] == api.ask(LIST)["meters"]["nodes"]
-
-
-def test_meters_come_in_pages(api: Api) -> None:
-    """Pages of any size follow each other by key; a cursor is where a page ends; an empty list is a page, too."""
-    nothing = {"hasNextPage": False, "hasPreviousPage": False, "startCursor": None, "endCursor": None}
-    assert {"edges": [], "nodes": [], "pageInfo": nothing} == api.ask(LIST)["meters"]
-    for key in ("c", "a", "b", "e", "d"):
-        put(api, key=key)
-    shown, after = [], None
-    for has_next in (True, True, False):
-        page = api.ask(LIST, {"first": 2, "after": after})["meters"]
-        shown += [node["key"] for node in page["nodes"]]
-        cursors = [edge["cursor"] for edge in page["edges"]]
-        assert [node["id"] for node in page["nodes"]] == [edge["node"]["id"] for edge in page["edges"]]
-        info = {"hasNextPage": has_next, "hasPreviousPage": after is not None}
-        assert {**info, "startCursor": cursors[0], "endCursor": cursors[-1]} == page["pageInfo"]
-        after = cursors[-1]
-
-    assert ["a", "b", "c", "d", "e"] == shown
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"first": 0}, {"first": 1_001}, {"after": "nonsense"}, {"after": encode_cursor(["a\0"])}]
-)
-def test_pages_that_cannot_be_are_refused(api: Api, arguments: dict[str, Any]) -> None:
-    """A size that may not be asked for, or a cursor that is none, is told by its path."""
-    (error,) = api.answer(LIST, arguments)["errors"]
-
-    assert "INVALID_INPUT" == error["extensions"]["code"]
-    assert [[*arguments]] == [list(issue["path"]) for issue in error["extensions"]["issues"]]
-
-
-@pytest.mark.parametrize(
-    ("scope", "allowed"),
-    [
-        (Scope.CATALOG_READ, {"read"}),
-        (Scope.CATALOG_WRITE, {"write"}),
-        (Scope.USAGE_READ, set()),
-        (Scope.ADMIN, {"read", "write"}),
-    ],
-)
-def test_the_catalog_has_scopes_of_its_own(api: Api, database_url: str, scope: Scope, allowed: set[str]) -> None:
-    """Meters are read with CATALOG_READ and put with CATALOG_WRITE; by id, too, and with no other scope."""
-    meter_id = put(api)["id"]
-    _, secret = make_key(database_url, scope)
-    asked = [(ONE, {"key": "calls"}), (LIST, {}), (NODE, {"id": meter_id})]
-
-    for document, variables in asked:
-        assert ("read" in allowed) == ("errors" not in api.answer(document, variables, key=secret)), document
-    given = {"key": "calls", "name": "Calls", "unit": "call"}
-    answer = api.answer(PUT, {"input": given}, key=secret)
-    assert ("write" in allowed) == ("errors" not in answer)
-    if "write" not in allowed:
-        assert "FORBIDDEN" == answer["errors"][0]["extensions"]["code"]
 
 
 def test_the_guide_says_what_the_schema_says() -> None:

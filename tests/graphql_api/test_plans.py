@@ -7,9 +7,8 @@ from typing import Any, Final
 import pytest
 
 from graphql_api.pages import encode_cursor
-from metering.keys import Scope
 from rating.bounds import TIERS_MAX
-from tests.conftest import Api, make_key
+from tests.conftest import Api
 
 FIELDS: Final = """
 fragment Fields on Plan {
@@ -27,16 +26,7 @@ mutation ($input: PublishPlanInput!) {{
 }}
 {FIELDS}
 """
-LIST: Final = f"""
-query ($first: Int! = 50, $after: String) {{
-  plans(first: $first, after: $after) {{
-    edges {{ cursor node {{ id }} }}
-    nodes {{ ...Fields }}
-    pageInfo {{ hasNextPage hasPreviousPage startCursor endCursor }}
-  }}
-}}
-{FIELDS}
-"""
+LIST: Final = f"query {{ plans {{ nodes {{ ...Fields }} }} }} {FIELDS}"
 ONE: Final = f"query ($key: String!, $version: Int) {{ plan(key: $key, version: $version) {{ ...Fields }} }} {FIELDS}"
 NODE: Final = f"query ($id: ID!) {{ node(id: $id) {{ __typename ...Fields }} }} {FIELDS}"
 METER: Final = "mutation ($input: PutMeterInput!) { putMeter(input: $input) { ... on Meter { key } } }"
@@ -199,36 +189,6 @@ def test_every_fault_of_a_plan_is_told_with_its_path(api: Api) -> None:
     assert 1 == api.ask(ONE, {"key": "team"})["plan"]["version"]
 
 
-def test_plans_come_in_pages(api: Api) -> None:
-    """Pages of any size follow each other by key; a cursor is where a page ends; an empty list is a page, too."""
-    nothing = {"hasNextPage": False, "hasPreviousPage": False, "startCursor": None, "endCursor": None}
-    assert {"edges": [], "nodes": [], "pageInfo": nothing} == api.ask(LIST)["plans"]
-    for key in ("c", "a", "b", "e", "d"):
-        publish(api, key=key)
-    shown, after = [], None
-    for has_next in (True, True, False):
-        page = api.ask(LIST, {"first": 2, "after": after})["plans"]
-        shown += [node["key"] for node in page["nodes"]]
-        cursors = [edge["cursor"] for edge in page["edges"]]
-        assert [node["id"] for node in page["nodes"]] == [edge["node"]["id"] for edge in page["edges"]]
-        info = {"hasNextPage": has_next, "hasPreviousPage": after is not None}
-        assert {**info, "startCursor": cursors[0], "endCursor": cursors[-1]} == page["pageInfo"]
-        after = cursors[-1]
-
-    assert ["a", "b", "c", "d", "e"] == shown
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"first": 0}, {"first": 1_001}, {"after": "nonsense"}, {"after": encode_cursor(["a\0"])}]
-)
-def test_pages_that_cannot_be_are_refused(api: Api, arguments: dict[str, Any]) -> None:
-    """A size that may not be asked for, or a cursor that is none, is told by its path."""
-    (error,) = api.answer(LIST, arguments)["errors"]
-
-    assert "INVALID_INPUT" == error["extensions"]["code"]
-    assert [[*arguments]] == [list(issue["path"]) for issue in error["extensions"]["issues"]]
-
-
 def test_forged_ids_name_nothing(api: Api) -> None:
     """An id that holds what no plan, subscription or account has names nothing: null, and no error."""
     publish(api)
@@ -249,30 +209,6 @@ def test_forged_ids_name_nothing(api: Api) -> None:
     for name in forged:
         answer = api.answer("query ($id: ID!) { node(id: $id) { id } }", {"id": encode_cursor(name)})
         assert {"data": {"node": None}} == answer, name
-
-
-@pytest.mark.parametrize(
-    ("scope", "allowed"),
-    [
-        (Scope.CATALOG_READ, {"read"}),
-        (Scope.CATALOG_WRITE, {"write"}),
-        (Scope.CHARGES_READ, set()),
-        (Scope.ADMIN, {"read", "write"}),
-    ],
-)
-def test_the_catalog_has_scopes_of_its_own(api: Api, database_url: str, scope: Scope, allowed: set[str]) -> None:
-    """Plans are read with CATALOG_READ and published with CATALOG_WRITE; by id, too, and with no other scope."""
-    plan_id = publish(api)["id"]
-    _, secret = make_key(database_url, scope)
-    asked = [(ONE, {"key": "team"}), (LIST, {}), (NODE, {"id": plan_id})]
-
-    for document, variables in asked:
-        assert ("read" in allowed) == ("errors" not in api.answer(document, variables, key=secret)), document
-    given = {"key": "a", "name": "A", "currencyCode": "EUR", "effectiveFrom": "2026-01-01T00:00:00Z", "prices": [BASE]}
-    answer = api.answer(PUBLISH, {"input": given}, key=secret)
-    assert ("write" in allowed) == ("errors" not in answer)
-    if "write" not in allowed:
-        assert "FORBIDDEN" == answer["errors"][0]["extensions"]["code"]
 
 
 def test_the_guide_does_what_it_shows(api: Api) -> None:

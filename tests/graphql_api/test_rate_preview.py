@@ -35,11 +35,8 @@ ASKED: Final = ("currencyCode", "price", "events", *NUMBERS)
 @pytest.fixture(scope="module")
 def shared(servers: dict[str, Server]) -> Iterator[Api]:
     """One service for all cases: a preview reads nothing and stores nothing."""
-    server = next(iter(servers.values()))
-    url = server.clone()
-    with running(url) as api:
+    with next(iter(servers.values())).cloned() as url, running(url) as api:
         yield api
-    server.drop(url)
 
 
 def preview(api: Api, **fields: Any) -> Any:

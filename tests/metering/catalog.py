@@ -38,7 +38,7 @@ CALLS: Final = PlanPrice(key="calls", meter="calls", price=PerUnit(Decimal("0.01
 
 
 def play(database_url: str, scenario: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
-    """Play a scenario with a pool of its own."""
+    """Play a scenario with a pool of its own; one that hangs fails."""
 
     async def played() -> None:
         database = await Database.connect(Settings(database_url=database_url), LIMITS)

@@ -242,11 +242,8 @@ def test_every_grouping_adds_up_to_the_statements(servers: dict[str, Server], en
                     assert owed == totals(found)
             await add_up_over_time(database, sums(whole), bounds)
 
-        url = server.clone()
-        try:
+        with server.cloned() as url:
             play(url, scenario)
-        finally:
-            server.drop(url)
 
     lived_through()
 

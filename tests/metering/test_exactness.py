@@ -50,6 +50,7 @@ from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from tests.conftest import Server
 from tests.machines import play_machine
+from tests.metering.catalog import play
 
 START: Final = datetime(2026, 3, 27, 9, 30, tzinfo=UTC)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -799,23 +800,6 @@ async def horizon(database: Database) -> tuple[datetime, datetime]:
         row = await connection.fetchrow("SELECT complete_at, published_at FROM rollup_horizon")
     assert row is not None
     return row["complete_at"], row["published_at"]
-
-
-Scenario = Callable[[Database], Coroutine[Any, Any, None]]
-
-
-def play(database_url: str, scenario: Scenario) -> None:
-    """Play a scenario with a pool of its own; one that hangs fails."""
-
-    async def played() -> None:
-        database = await connect(database_url)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await scenario(database)
-        finally:
-            await database.close()
-
-    asyncio.run(played())
 
 
 def test_the_refresher_waits_for_a_writer_that_began_before(database_url: str) -> None:

@@ -1,7 +1,6 @@
 """Meters: what may be put, what stays as it was put, and which usage a meter counts."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -12,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.aggregations import TRAITS, Aggregation
-from metering.config import Settings
 from metering.errors import ConflictError, ForbiddenError, InvalidInputError
 from metering.events import Dimension
-from metering.keys import ApiKey, Scope
+from metering.keys import ApiKey
 from metering.limits import LIMITS
 from metering.meters import Definition, Meter, _faults, both, find_meter, metered, put_meter, read_meters
 from metering.periods import Period
@@ -24,19 +22,10 @@ from metering.rollups.read_meter import raw_period
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.steps import Rounding, RoundingMode
+from tests.metering.catalog import BOUND_KEY, KEY, OTHER_KEY, play
 from tests.strategies import MANY
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
-KEY: Final = ApiKey(
-    prefix="mk_finance",
-    name="finance",
-    scopes=frozenset({Scope.CATALOG_WRITE}),
-    accounts=None,
-    created_at=NOW,
-    expires_at=None,
-    revoked_at=None,
-)
-OTHER_KEY: Final = msgspec.structs.replace(KEY, prefix="mk_product", name="product")
 CALLS: Final = Definition(
     key="api.calls",
     name="API calls",
@@ -52,20 +41,6 @@ MONTH: Final = Period(NOW, NOW + timedelta(days=31))
 def changed(**fields: Any) -> Definition:
     """CALLS with other fields."""
     return msgspec.structs.replace(CALLS, **fields)
-
-
-def play(database_url: str, scenario: Callable[[Database], Coroutine[Any, Any, None]]) -> None:
-    """Play a scenario with a pool of its own."""
-
-    async def played() -> None:
-        database = await Database.connect(Settings(database_url=database_url), LIMITS)
-        try:
-            async with asyncio.timeout(60):
-                await scenario(database)
-        finally:
-            await database.close()
-
-    asyncio.run(played())
 
 
 async def put(database: Database, definition: Definition, key: ApiKey = KEY) -> Meter:
@@ -200,9 +175,8 @@ def test_a_key_of_some_accounts_puts_no_meter(database_url: str) -> None:
     """A meter is everyone's: a key that is bound to accounts may not put one."""
 
     async def scenario(database: Database) -> None:
-        bound = msgspec.structs.replace(KEY, accounts=frozenset({"acme"}))
         with pytest.raises(ForbiddenError, match="bound to accounts"):
-            await put(database, CALLS, bound)
+            await put(database, CALLS, BOUND_KEY)
         async with Snapshot(database) as snapshot:
             assert ([], False) == await read_meters(snapshot, 1, None)
 

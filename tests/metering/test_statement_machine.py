@@ -140,10 +140,7 @@ def test_all_statements_together_are_one_rating(servers: dict[str, Server], engi
                 await change(books, *numbers)
             assert await books.rated() == await books.owed()
 
-        url = server.clone()
-        try:
+        with server.cloned() as url:
             play(url, scenario)
-        finally:
-            server.drop(url)
 
     lived_through()

@@ -26,9 +26,8 @@ EVENTS: Final = len(ACCOUNTS) * len(QUARTERS)
 @pytest.fixture
 def postgres_url(servers: dict[str, Server]) -> Iterator[str]:
     """A database of plain PostgreSQL: TimescaleDB does not find late buckets by itself."""
-    url = servers["postgres"].clone()
-    yield url
-    servers["postgres"].drop(url)
+    with servers["postgres"].cloned() as url:
+        yield url
 
 
 def test_late_buckets_of_a_partition_that_was_just_filled_are_looked_up(postgres_url: str) -> None:
