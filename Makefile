@@ -21,8 +21,9 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
 	@$(BIN)/metering demo
 
+# In the order of their names, the longest are the first: else a file of one test of minutes would be the last, and alone.
 test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BIN names its bin folder.
-	@$(BIN)/pytest --numprocesses auto --dist loadfile
+	@$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 soak: setup ## The state machines for hours: METERING_TEST_SOAK times as long as in the tests (20, unless set).
 	@METERING_TEST_SOAK=$${METERING_TEST_SOAK:-20} $(BIN)/pytest --numprocesses auto --dist load -m machine

@@ -33,10 +33,11 @@ from metering.store.turns import alone, ended
 REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
 # A quarter of an hour is rolled up this long after it ended: what comes later costs more.
 _GRACE: Final = timedelta(minutes=2)
-# The tail follows the clock at a distance in which nearly all events are in. How long that is depends on who sends: where
-# more than one in so many comes later, it doubles; where far fewer do, it shrinks again.
+# The tail follows the clock at a distance in which most events are in. How long that is depends on who sends: where more than
+# one in so many comes later, it doubles; where far fewer do, it shrinks again. A late event costs several others (it is
+# looked up by name), but until the tail has them, every question about everyone reads all events of the distance.
 _TAIL_GRACE_MIN: Final = timedelta(seconds=5)
-_ONE_LATE_IN: Final = 100
+_ONE_LATE_IN: Final = 20
 _FAR_FEWER: Final = 10
 _SHRINK: Final = 0.98
 

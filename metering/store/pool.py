@@ -75,8 +75,12 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A read-only transaction in which every statement sees the same state of the database."""
         async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(f"SET LOCAL statement_timeout = '{self._limits.statement_seconds_max}s'")
             yield connection
+
+    @property
+    def statement_timeout(self) -> str:
+        """How long a statement of a question may take, as PostgreSQL is told."""
+        return f"{self._limits.statement_seconds_max}s"
 
 
 @contextmanager

@@ -422,8 +422,11 @@ QUARTER_HOUR: Final = Rollup("usage_quarter_hour", QUARTER_HOUR_SECONDS, DIMENSI
 QUARTER_HOUR_OF_EVERYONE: Final = Rollup(
     "usage_quarter_hour_of_everyone", QUARTER_HOUR_SECONDS, _OF_EVERYONE, "usage_quarter_hour"
 )
+QUARTER_HOUR_BY_PRODUCT: Final = Rollup(
+    "usage_quarter_hour_by_product", QUARTER_HOUR_SECONDS, ("account", "product", "unit"), "usage_quarter_hour"
+)
 QUARTER_HOUR_BY_ACCOUNT: Final = Rollup(
-    "usage_quarter_hour_by_account", QUARTER_HOUR_SECONDS, ("account", "unit"), "usage_quarter_hour"
+    "usage_quarter_hour_by_account", QUARTER_HOUR_SECONDS, ("account", "unit"), "usage_quarter_hour_by_product"
 )
 DAY: Final = Rollup("usage_day", DAY_SECONDS, DIMENSIONS, "usage_quarter_hour")
 DAY_BY_PRODUCT: Final = Rollup("usage_day_by_product", DAY_SECONDS, _BY_PRODUCT, "usage_day")
@@ -431,7 +434,7 @@ DAY_BY_ACCOUNT: Final = Rollup("usage_day_by_account", DAY_SECONDS, ("account", 
 DAY_OF_EVERYONE: Final = Rollup("usage_day_of_everyone", DAY_SECONDS, _OF_EVERYONE, "usage_day_by_product")
 
 # Of each width from the narrowest on: the first one that has the dimensions of a question answers it.
-QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR_BY_ACCOUNT, QUARTER_HOUR)
+QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR_BY_ACCOUNT, QUARTER_HOUR_BY_PRODUCT, QUARTER_HOUR)
 DAILY_ROLLUPS: Final = (
     DAY_OF_EVERYONE,
     DAY_BY_ACCOUNT,

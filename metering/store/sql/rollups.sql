@@ -1,6 +1,7 @@
 -- name: read_horizon
--- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken.
-SELECT now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
+-- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken. From
+-- here to its end every statement may take $1: said here, for a statement of its own would be one more round trip.
+SELECT set_config('statement_timeout', $1, true), now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
        pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes,
        EXISTS (SELECT FROM late_event WHERE occurred_at >= complete_at AND occurred_at < tail_complete_at) AS has_late

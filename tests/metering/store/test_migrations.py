@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import alembic.autogenerate
@@ -14,10 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from metering.config import Settings
 from metering.errors import SchemaError
+from metering.limits import LIMITS
 from metering.store import migrate
+from metering.store.engine import Engine
+from metering.store.partitions import Partitions
+from metering.store.pool import Database
 from metering.store.queries import all_statements
-from metering.store.tables import METADATA, ROLLUP_TABLES
+from metering.store.rollup_statements import refresh, roll_up
+from metering.store.tables import METADATA, PARTITIONED, QUARTER_HOUR, ROLLUP_TABLES, ROLLUPS
 from tests.conftest import Server
 
 
@@ -150,3 +157,54 @@ def test_a_role_without_privileges_migrates_its_own_database(servers: dict[str, 
         server.execute(f"DROP ROLE {name}_owner")
 
     assert {"postgres": "p", "timescaledb": "v"}[engine] == kind
+
+
+def test_rollups_of_quarter_hours_are_filled_from_what_is_there(empty_database_url: str) -> None:
+    """Migration 0012 asks no event: its rollups hold what the one with every dimension holds, and so after going back."""
+    migrate.upgrade(empty_database_url, "0011")
+    asyncio.run(_roll_up_some_events(empty_database_url))
+    fetch(empty_database_url, "DELETE FROM event")
+    migrate.upgrade(empty_database_url, "0012")
+
+    by_product, by_account = (_figures(empty_database_url, name) for name in (_BY_PRODUCT, _BY_ACCOUNT))
+
+    assert len(by_product) == len(by_account) * 2 == 16
+    assert by_product == _figures(empty_database_url, "usage_quarter_hour", _BY_PRODUCT)
+    assert by_account == _figures(empty_database_url, "usage_quarter_hour", _BY_ACCOUNT)
+    migrate.downgrade(empty_database_url, "0011")
+    assert _figures(empty_database_url, _BY_ACCOUNT) == by_account
+
+
+_BY_PRODUCT = "usage_quarter_hour_by_product"
+_BY_ACCOUNT = "usage_quarter_hour_by_account"
+_DAY = datetime(2026, 3, 2, tzinfo=UTC)
+# Two accounts, four quarters of an hour, two products, and users, who are added up.
+_SOME_EVENTS = """
+INSERT INTO event (account, occurred_at, key, source, event_id, received_at, "user", product, unit, quantity)
+SELECT 'a' || n % 2, timestamptz '2026-03-02 10:00+00' + n * interval '1 minute', int4send(n), 's', n::text, now(),
+       'u' || n % 7, 'p' || n / 2 % 2, 'call', n * 0.1
+FROM generate_series(0, 59) AS numbered (n)
+"""
+
+
+async def _roll_up_some_events(url: str) -> None:
+    """What the release of migration 0011 did with its refresher, for the rollup that others are made of."""
+    database = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        for partitioned in PARTITIONED:
+            await Partitions(database).ensure(partitioned, [_DAY.date()])
+        on_timescaledb = database.engine is Engine.TIMESCALEDB
+        rolled_up = (refresh if on_timescaledb else roll_up)(QUARTER_HOUR)
+        async with database.connection() as connection:
+            await connection.execute(_SOME_EVENTS)
+            await connection.execute(rolled_up, _DAY, _DAY + timedelta(days=1))
+    finally:
+        await database.close()
+
+
+def _figures(url: str, name: str, grouped_as: str | None = None) -> list[tuple[Any, ...]]:
+    """A rollup's rows; or, where it is named as what, those of another one, added up to them."""
+    rollup = next(each for each in ROLLUPS if each.name == (grouped_as or name))
+    by = ", ".join(("bucket", *rollup.dimensions))
+    figures = "sum(quantity), sum(events)::bigint, min(minimum), max(maximum)"
+    return [tuple(row) for row in fetch(url, f"SELECT {by}, {figures} FROM {name} GROUP BY {by} ORDER BY {by}")]
