@@ -34,11 +34,12 @@ REFRESHER_LOCK: Final = 0x6D65_7472_7266_7368  # "metrrfsh"
 # A quarter of an hour is rolled up this long after it ended: what comes later costs more.
 _GRACE: Final = timedelta(minutes=2)
 # The tail follows the clock at a distance in which most events are in. How long that is depends on who sends: where more than
-# one in so many comes later, it doubles; where far fewer do, it shrinks again. A late event costs several others (it is
+# one in so many comes later, it grows; where far fewer do, it shrinks again. A late event costs several others (it is
 # looked up by name), but until the tail has them, every question about everyone reads all events of the distance.
 _TAIL_GRACE_MIN: Final = timedelta(seconds=5)
 _ONE_LATE_IN: Final = 20
 _FAR_FEWER: Final = 10
+_GROW: Final = 1.25
 _SHRINK: Final = 0.98
 
 
@@ -96,7 +97,7 @@ class Refresher:
     def _adapt(self, step: Step) -> None:
         """Follow the clock at a longer distance where many events came too late for the tail; at a shorter one where few did."""
         if step.late * _ONE_LATE_IN > step.events:
-            self._tail_grace = min(2 * self._tail_grace, _GRACE)
+            self._tail_grace = min(self._tail_grace * _GROW, _GRACE)
         elif step.late * _ONE_LATE_IN * _FAR_FEWER < step.events:
             self._tail_grace = max(self._tail_grace * _SHRINK, _TAIL_GRACE_MIN)
 

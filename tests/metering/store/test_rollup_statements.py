@@ -13,7 +13,8 @@ from metering.limits import LIMITS
 from metering.store import rollup_statements as statements
 from metering.store.partitions import Partitions
 from metering.store.pool import Database
-from metering.store.tables import PARTITIONED_EVENT
+from metering.store.tables import PARTITIONED_EVENT, PARTITIONED_QUARTER_HOUR
+from metering.store.tables import QUARTER_HOUR as QUARTER_HOURS
 from tests.conftest import Server
 
 START: Final = datetime(2026, 3, 23, tzinfo=UTC)
@@ -63,6 +64,40 @@ def test_late_buckets_of_a_partition_that_was_just_filled_are_looked_up(postgres
     nodes = list(nodes_of(plan))
     assert any(node["Node Type"] == "Nested Loop" for node in nodes)
     assert max(rows_seen(node) for node in nodes) < 2 * EVENTS
+
+
+def test_the_rows_of_an_account_lie_side_by_side(postgres_url: str) -> None:
+    """A question about an account reads as few pages of a rollup as its rows need, not one for each row."""
+
+    async def roll_up() -> list[Any]:
+        database = await Database.connect(Settings(database_url=postgres_url), LIMITS)
+        try:
+            for partitioned in (PARTITIONED_EVENT, PARTITIONED_QUARTER_HOUR):
+                await Partitions(database).ensure(partitioned, [START.date()])
+            async with database.transaction() as connection:
+                hours = [START + number * 4 * QUARTER_HOUR for number in range(24)]
+                accounts, instants = zip(
+                    *[(f"account {number}", at) for at in hours for number in range(200)], strict=True
+                )
+                await connection.execute(FILL, accounts, instants)
+                await connection.execute(statements.HASHED)
+                await connection.execute(statements.roll_up(QUARTER_HOURS), START, START + 96 * QUARTER_HOUR)
+                return await connection.fetch(PAGES)
+        finally:
+            await database.close()
+
+    found = asyncio.run(roll_up())
+    assert 200 == len(found)
+    assert 30 < found[0]["all_pages"]
+    # Two, where they go over the end of one.
+    assert all((24, True) == (row["rows"], row["pages"] <= 2) for row in found)
+
+
+PAGES: Final = """
+SELECT account, count(*) AS rows, count(DISTINCT (ctid::text::point)[0]) AS pages,
+       (SELECT count(DISTINCT (ctid::text::point)[0]) FROM usage_quarter_hour) AS all_pages
+FROM usage_quarter_hour GROUP BY account
+"""
 
 
 def nodes_of(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
