@@ -57,7 +57,8 @@ class Client(asyncio.Protocol):
             return
         self._received.clear()
         assert self._answer is not None, "answers come to requests"
-        self._answer.set_result((int(head[9:12]), bytes(rest)))
+        if not self._answer.done():  # whoever asked may have given up: a load that is stopped does
+            self._answer.set_result((int(head[9:12]), bytes(rest)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
