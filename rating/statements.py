@@ -110,8 +110,8 @@ def _steps(
         )
         seats = [stretch for each in parts for stretch in seat_stretches(subscription, each, period)]
         return recurring_steps(price, seats, part.share)
-    figure = figures.get((price.meter, part.period), NO_USAGE)
-    return usage_steps(price, figure, part.share, meters[price.meter].rounding)
+    figure, meter = figures.get((price.meter, part.period), NO_USAGE), meters[price.meter]
+    return usage_steps(price, figure, part.share, meter.rounding, is_level=meter.is_level)
 
 
 def _settle_prices(priced: Sequence[_Priced], currency: Currency) -> None:

@@ -19,6 +19,7 @@ from rating.periods import Period
 from rating.plans import Plan, PlanPrice
 from rating.prices import Flat, Graduated, Package, PerSeat, PerUnit, Price, Tier, Volume, is_recurring
 from rating.statements import Statement, statement_of
+from rating.steps import Rounding, RoundingMode
 from rating.subscriptions import PlanPhase, SeatChange, Subscription, billing_period_at
 from tests.rating.strategies import plan_prices, tiers
 from tests.rating.tables import period, plan, subscription
@@ -272,6 +273,22 @@ def test_a_minimum_in_parts_is_the_minimum() -> None:
     assert [(LineKind.MINIMUM, "5.01"), (LineKind.MINIMUM, "5.00")] == [
         (line.kind, str(line.amount.amount)) for line in statement.lines
     ]
+
+
+@pytest.mark.parametrize(("prorated", "owed"), [(True, ["2.50", "2.50"]), (False, ["5.00", "5.00"])])
+def test_a_level_is_owed_for_as_long_as_it_was_held(owed: list[str], *, prorated: bool) -> None:
+    """Gigabytes at 1.00 for a month, of which 4.2 are rounded up to 5: for two halves of a month they are 2.50 each, as seats
+    are; without proration each half owes all of it.
+    """
+    stored = PlanPrice(key="stored", meter="stored", price=PerUnit(Decimal(1)), prorated=prorated)
+    level = Meter(key="stored", rounding=Rounding(RoundingMode.UP, Decimal(1)), is_level=True)
+    halves = [PlanPhase(plan(stored), day(1), day(16)), PlanPhase(plan(stored, version=2), day(16), day(31))]
+    billed = billing_period_at(subscription(*halves), APRIL.start)
+    assert billed is not None
+    figures = {("stored", Period(half.start, half.end or APRIL.end)): Figure(Decimal("4.2")) for half in halves}
+
+    lines = statement_of(subscription(*halves), billed, figures, {"stored": level}).lines
+    assert owed == [str(line.amount.amount) for line in lines]
 
 
 LADDER: Final = (Tier(Decimal(10), Decimal(2), Decimal(5)), Tier(None, Decimal(1)))
