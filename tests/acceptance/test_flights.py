@@ -537,3 +537,38 @@ def _charges(service: Service, period: Mapping[str, str], dimension: str, accoun
         by_value[node["key"][dimension.lower()]] = _cents(money)
     assert [_usd(sum(by_value.values()))] == report["totals"]
     return by_value
+
+
+EXPLAIN: Final = """
+query ($account: String!, $period: PeriodInput!, $before: PeriodInput!, $top: Int!) {
+  explainCharges(input: { account: $account, period: $period, comparedWith: $before, by: [DEVICE], top: $top }) {
+    ... on ChargesExplanation {
+      before { ...money } after { ...money } difference { ...money } remainder { ...money }
+      parts { cause key { device } amount { ...money } }
+    }
+  }
+}
+fragment money on Money { amount currencyCode }
+"""
+
+
+def test_january_to_february_is_explained_by_aircraft(sold: Service, flown: Flown) -> None:
+    """Why the largest airline owes less for February than for January, by aircraft: January's statement, the parts and the
+    remainder are February's; each aircraft's part is, to the cent, what a second sharing of both statements says.
+    """
+    january, february = (distance_plan.cents_by_aircraft(flown["UA", month]) for month in (1, 2))
+    changed = {tail: february.get(tail, 0) - january.get(tail, 0) for tail in {**january, **february}}
+    for top in (10, 1_000):
+        explained = sold.ask(EXPLAIN, account="UA", period=_month(2), before=_month(1), top=top)["explainCharges"]
+        before, after = (_cents(explained[name]) for name in ("before", "after"))
+        assert (sum(january.values()), sum(february.values())) == (before, after)
+        assert after - before == _cents(explained["difference"])
+
+        parts = [(part["cause"], part["key"]["device"], _cents(part["amount"])) for part in explained["parts"]]
+        assert after == before + sum(cents for _, _, cents in parts) + _cents(explained["remainder"])
+        # The plan is the same, and so is what it asks for time.
+        assert {"VOLUME"} == {cause for cause, _, _ in parts}
+        largest = sorted((abs(cents) for cents in changed.values() if cents), reverse=True)[:top]
+        assert largest == [abs(cents) for _, _, cents in parts]
+        assert all(changed[tail] == cents for _, tail, cents in parts)
+        assert len(parts) == len({tail for _, tail, _ in parts})
