@@ -85,7 +85,7 @@ class PlanPriceInput:
     prorated: bool = strawberry.field(
         default=True,
         description="Whether a part of a period costs a part of the amount; of flat, per-seat, minimum and included "
-        "quantities alike.",
+        "quantities, and of levels over time alike.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from metering.aggregations import TRAITS
+from metering.aggregations import TRAITS, Aggregation
 from metering.events import Dimension
 from metering.meters import Definition, read_definitions
 from metering.questions import ValueFilter
@@ -29,4 +29,5 @@ def rated_meter(definition: Definition) -> Meter:
             }
         ),
         rounding=definition.rounding,
+        is_level=definition.aggregation is Aggregation.TIME_WEIGHTED,
     )

@@ -69,6 +69,18 @@ def cut(numerator: Decimal, denominator: Decimal, digits: int) -> Decimal:
     return whole.scaleb(-digits, _EXACT)
 
 
+def uncut(number: Decimal) -> Decimal:
+    """What numbers add up to that were cut after 40 digits, without what the cuts left: nearest, after 36 digits.
+
+    A thousand cuts leave less than a half of that. So a sum that is half a minor unit is one again, and no other
+    sum is as near to it: see periods.py.
+    """
+    return _HALF_AWAY.quantize(number, _CUTS)
+
+
+_CUTS: Final = Decimal(1).scaleb(-36)
+
+
 def trimmed(number: Decimal) -> Decimal:
     """The same number without zeros behind, and without an exponent."""
     short = number.normalize(_EXACT)

@@ -39,11 +39,15 @@ class MeterFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True):
-    """A meter as prices see it. Several meters with filters make one price by dimension: a price for each region."""
+    """A meter as prices see it. Several meters with filters make one price by dimension: a price for each region.
+
+    The figure of a level is its average over time, and its price is for a whole billing period: gigabytes for a month.
+    """
 
     key: str
     filter: MeterFilter = MeterFilter()
     rounding: Rounding | None = None
+    is_level: bool = False
 
 
 class Overlap(msgspec.Struct, frozen=True):

@@ -55,14 +55,21 @@ class SeatStretch(msgspec.Struct, frozen=True):
 
 
 def usage_steps(
-    price: PlanPrice, figure: Figure, share: PeriodShare = WHOLE, rounding: Rounding | None = None
+    price: PlanPrice,
+    figure: Figure,
+    share: PeriodShare = WHOLE,
+    rounding: Rounding | None = None,
+    *,
+    is_level: bool = False,
 ) -> list[Step]:
     """What a usage price comes to; `share` is that of the time in which it applies in the whole billing period.
 
-    The price has passed validate(); it is not a flat or per-seat price.
+    A level counts for that time only. The price has passed validate(); it is not a flat or per-seat price.
     """
     proration = share if price.prorated else WHOLE
     quantity = figure.quantity if rounding is None else round_to_step(figure.quantity, rounding)
+    if is_level:
+        quantity = proration.of(quantity, FRACTION_DIGITS_MAX)
     if not price.included_quantity or quantity <= ZERO:
         return _bounded(price, _priced(price.price, quantity, figure.events), proration)
     # An included quantity that does not end is cut where quantities are.

@@ -8,7 +8,7 @@ without weight gets nothing, and shares of the negative amount are the negative 
 from collections.abc import Sequence
 from decimal import Decimal
 
-from rating.exact import ZERO, add, half_away, multiply, subtract, total, towards_zero, whole_part
+from rating.exact import ZERO, add, half_away, multiply, subtract, total, towards_zero, uncut, whole_part
 from rating.money import Currency, Money, rounded
 
 
@@ -28,13 +28,17 @@ def share_out(amount: Money, weights: Sequence[Decimal]) -> list[Money] | None:
     )
 
 
-def settle(exact_amounts: Sequence[Decimal], currency: Currency) -> list[Money]:
-    """Exact amounts in minor units, in their order: their sum is rounded once, and they share what it comes to."""
+def settle(exact_amounts: Sequence[Decimal], currency: Currency, *, prorated: bool = False) -> list[Money]:
+    """Exact amounts in minor units, in their order: their sum is rounded once, and they share what it comes to.
+
+    Where some are `prorated`, and may have been cut, their sum is rounded as if none was.
+    """
     if len(exact_amounts) == 1:
         return [rounded(exact_amounts[0], currency)]
     quantum = currency.quantum
     amounts = [towards_zero(amount, quantum) for amount in exact_amounts]
-    left = subtract(half_away(total(exact_amounts), quantum), total(amounts))
+    whole = total(exact_amounts)
+    left = subtract(half_away(uncut(whole) if prorated else whole, quantum), total(amounts))
     if left:
         unit = quantum.copy_sign(left)
         cut_off = [subtract(amount, kept) for amount, kept in zip(exact_amounts, amounts, strict=True)]

@@ -56,17 +56,15 @@ def statement_of(
     currency = _currency(subscription, period)
     priced = [
         _Priced(part, price, _steps(price, part, subscription, period, figures, meters), [])
-        for part in parts
+        for index, part in enumerate(parts)
         for price in part.plan.prices
+        if not _is_owed_before(price, part, parts[:index])
     ]
     _settle_prices(priced, currency)
     of_parts = [[line for each in priced if each.part is part for line in _lines_of(each)] for part in parts]
-    discounts = _discount_lines(subscription.discount_percent, parts, of_parts, currency)
-    lines: list[Line] = []
-    for part, own in zip(parts, of_parts, strict=True):
-        own.extend(line for line in discounts if line.period == part.period)
-        own.extend(_minimum_lines(part, own, currency))
-        lines.extend(own)
+    of_parts = _with(parts, of_parts, _discount_lines(subscription.discount_percent, parts, of_parts, currency))
+    of_parts = _with(parts, of_parts, _minimum_lines(parts, of_parts, currency))
+    lines = [line for own in of_parts for line in own]
     plans = {(part.plan.key, part.plan.version): part.plan for part in parts}
     return Statement(
         period=period,
@@ -87,6 +85,16 @@ def rate_price(
     return tuple(_lines(price, steps, settle([step.exact_amount for step in steps], currency), origin, period))
 
 
+def _is_owed_before(price: PlanPrice, part: PlanPart, before: Sequence[PlanPart]) -> bool:
+    """Whether a recurring price that is owed in full was, for an earlier part: it is the same price still."""
+    return is_recurring(price.price) and not price.prorated and any(_has(each, price, part) for each in before)
+
+
+def _has(other: PlanPart, price: PlanPrice, part: PlanPart) -> bool:
+    """Whether another part has this price of the same plan, as it is."""
+    return other.plan.key == part.plan.key and price in other.plan.prices
+
+
 def _steps(
     price: PlanPrice,
     part: PlanPart,
@@ -96,9 +104,14 @@ def _steps(
     meters: Mapping[str, Meter],
 ) -> list[Step]:
     if price.meter is None:
-        return recurring_steps(price, seat_stretches(subscription, part, period), part.share)
-    figure = figures.get((price.meter, part.period), NO_USAGE)
-    return usage_steps(price, figure, part.share, meters[price.meter].rounding)
+        # What is owed in full, for the most seats, is owed once for all the parts that have the price.
+        parts = (
+            [part] if price.prorated else [each for each in parts_of(subscription, period) if _has(each, price, part)]
+        )
+        seats = [stretch for each in parts for stretch in seat_stretches(subscription, each, period)]
+        return recurring_steps(price, seats, part.share)
+    figure, meter = figures.get((price.meter, part.period), NO_USAGE), meters[price.meter]
+    return usage_steps(price, figure, part.share, meter.rounding, is_level=meter.is_level)
 
 
 def _settle_prices(priced: Sequence[_Priced], currency: Currency) -> None:
@@ -110,7 +123,9 @@ def _settle_prices(priced: Sequence[_Priced], currency: Currency) -> None:
         same = (each.part.plan.key, each.price) if is_recurring(each.price.price) else index
         groups.setdefault(same, []).append(each)
     for group in groups.values():
-        amounts = iter(settle([step.exact_amount for each in group for step in each.steps], currency))
+        steps = [step for each in group for step in each.steps]
+        prorated = any(step.share != WHOLE for step in steps)
+        amounts = iter(settle([step.exact_amount for step in steps], currency, prorated=prorated))
         for each in group:
             each.amounts = [next(amounts) for _ in each.steps]
 
@@ -160,14 +175,32 @@ def _discount_lines(
     ]
 
 
-def _minimum_lines(part: PlanPart, lines: Sequence[Line], currency: Currency) -> list[Line]:
-    """What is missing to the plan's minimum for this part of the period, after discounts."""
-    if part.plan.minimum_amount is None:
-        return []
-    missing = subtract(part.share.of(part.plan.minimum_amount), total(line.amount.amount for line in lines))
-    if missing <= ZERO:
-        return []
-    return [_plan_line(part, LineKind.MINIMUM, missing, settle([missing], currency)[0])]
+def _minimum_lines(parts: Sequence[PlanPart], of_parts: Sequence[Sequence[Line]], currency: Currency) -> list[Line]:
+    """What is missing to the plan's minimum for each part of the period, after discounts. A minimum that a new version
+    leaves as it is is rounded once, so that its parts do not come to more than the whole.
+    """
+    missing: dict[tuple[str, Decimal], list[tuple[PlanPart, Decimal]]] = {}
+    for part, lines in zip(parts, of_parts, strict=True):
+        minimum = part.plan.minimum_amount
+        if minimum is not None:
+            amount = subtract(part.share.of(minimum), total(line.amount.amount for line in lines))
+            if amount > ZERO:
+                missing.setdefault((part.plan.key, minimum), []).append((part, amount))
+    return [
+        _plan_line(part, LineKind.MINIMUM, exact, amount)
+        for group in missing.values()
+        for (part, exact), amount in zip(
+            group, settle([exact for _, exact in group], currency, prorated=True), strict=True
+        )
+    ]
+
+
+def _with(parts: Sequence[PlanPart], of_parts: Sequence[Sequence[Line]], added: Sequence[Line]) -> list[list[Line]]:
+    """The lines of each part, and behind them those that are added to it."""
+    return [
+        [*own, *(line for line in added if line.period == part.period)]
+        for part, own in zip(parts, of_parts, strict=True)
+    ]
 
 
 def _plan_line(part: PlanPart, kind: LineKind, exact: Decimal, amount: Money, share: PeriodShare = WHOLE) -> Line:

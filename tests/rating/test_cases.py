@@ -11,12 +11,12 @@ from rating.faults import price_faults
 from rating.lines import LineKind
 from rating.meters import Figure
 from rating.plans import PlanPrice
-from rating.prices import Flat
+from rating.prices import Flat, PerUnit
 from rating.rate import usage_steps
 from rating.statements import statement_of
-from rating.steps import Rounding, RoundingMode, round_to_step
+from rating.steps import Rounding, RoundingMode
 from rating.subscriptions import PlanPhase, billing_period_at
-from tests.rating.tables import at, cases, owed, period, plan, plan_price, rated, subscription
+from tests.rating.tables import CASES, at, cases, owed, period, plan, plan_price, rated, subscription
 
 
 def ids(case: dict[str, Any]) -> str:
@@ -49,15 +49,20 @@ def test_quantities_with_a_price_each(case: dict[str, Any]) -> None:
     assert Decimal(case["total"]) == sum(amounts)
 
 
-def rounding_of(case: dict[str, Any]) -> Rounding:
-    """The rounding that a case asks for."""
+def rounding_of(case: dict[str, Any]) -> Rounding | None:
+    """The rounding that a case asks for, if any."""
+    if case["rounding"] is None:
+        return None
     return Rounding(RoundingMode(case["rounding"]["mode"]), Decimal(case["rounding"]["step"]))
 
 
 @pytest.mark.parametrize("case", cases("roundings"), ids=ids)
 def test_rounding_of_a_meter(case: dict[str, Any]) -> None:
-    """A meter's quantity is rounded to the step as the source does."""
-    assert Decimal(case["rounded"]) == round_to_step(Decimal(case["quantity"]), rounding_of(case))
+    """A meter's quantity is rounded to the step as the source does, before a price is applied."""
+    each = PlanPrice(key="price", meter="meter", price=PerUnit(Decimal(1)))
+    (step,) = usage_steps(each, Figure(Decimal(case["quantity"])), rounding=rounding_of(case))
+
+    assert Decimal(case["rounded"]) == step.quantity
 
 
 @pytest.mark.parametrize("case", cases("minimums"), ids=ids)
@@ -104,3 +109,14 @@ def test_no_step_rests_on_the_surrounding_context() -> None:
 
     with localcontext(Context(prec=2, traps=[Inexact])):
         assert expected == [[line.exact_amount for line in rated(case, quantity)] for case, quantity in every]
+
+
+def test_no_fact_is_forgotten() -> None:
+    """Each of the facts that were collected is in one table: as a case that is played, or as one that is left out, with why."""
+    # The tables of another kind of fact are played where these are: levels in tests/metering.
+    names = [path.stem for path in CASES.glob("*.json")]
+    held = [(case["id"].partition("-")[0], name) for name in names for case in cases(name)]
+
+    assert (CASES / "facts.txt").read_text(encoding="utf-8").split() == sorted({fact for fact, _ in held})
+    assert len({fact for fact, _ in held}) == len(set(held)), "a fact is in one table"
+    assert all(case["why"] for case in cases("left_out"))

@@ -48,15 +48,21 @@ def test_bounds_are_those_of_the_code() -> None:
 def test_every_difference_is_on_the_page() -> None:
     """Each case in which we differ from its source is named in the table of differences, by its topic."""
     page = {topic for topic, *_ in rows("Where we differ from others")}
+    topics: dict[str, list[str]] = {}
+    for case in cases("differences"):
+        topics.setdefault(case["topic"], []).append(f"`{case['id']}`")
 
-    assert {f"{case['topic']} (`{case['id']}`)" for case in cases("differences")} <= page
+    assert {f"{topic} ({', '.join(sorted(ids))})" for topic, ids in topics.items()} <= page
 
 
 def test_number_of_facts_is_the_one_on_the_page() -> None:
-    """The page says how many facts of others are held here, but for the differences."""
-    facts = sum(len(cases(path.stem)) for path in CASES.glob("*.json") if path.stem != "differences")
+    """The page says how many facts there are, in how many we differ, and how many are left out."""
+    facts = len((CASES / "facts.txt").read_text(encoding="utf-8").split())
+    differing, left_out = len(cases("differences")), len(cases("left_out"))
 
-    assert [str(facts)] == re.findall(r"of which (\d+) are tables", TEXT)
+    assert [(str(facts), str(differing), str(left_out))] == re.findall(
+        r"The (\d+) facts .* in (\d+) of them .* and (\d+) are left out", TEXT
+    )
 
 
 def test_every_file_of_the_core_is_in_its_readme() -> None:
