@@ -320,9 +320,9 @@ def test_phases_are_those_of_a_walk_through_all_periods(
 
     customer = msgspec.structs.replace(bare, phases=found)
     billed = list(billing_periods(customer, day(until)))
-    for since in (day(until // 2), day(until)):
-        late = [each for each in billed if each.served.end > since]
-        assert late == list(billing_periods(customer, day(until), since))
+    for instant in (start, day(until // 2), day(until)):
+        late = [each for each in billed if each.served.end > instant]
+        assert late == list(billing_periods(customer, day(until), instant))
 
 
 def test_on_another_plan() -> None:
