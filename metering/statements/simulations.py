@@ -163,6 +163,8 @@ def _choice_issues(order: SimulationOrder) -> Iterator[InputIssue]:
         yield InputIssue(("input", "plan"), "Name a plan, or give a draft of one.")
     if order.plan is not None and order.draft is not None:
         yield InputIssue(("input", "draft"), "This is a draft, and `plan` names a plan: one of them can be simulated.")
+    if order.version is not None and order.version < 1:
+        yield InputIssue(("input", "version"), "Versions are counted from 1.")
     if order.version is not None and order.plan is None:
         yield InputIssue(("input", "version"), "A version is that of a plan: name it, or leave the version out.")
 

@@ -408,7 +408,7 @@ def test_nothing_is_held_of_what_was_walked_through(database_url: str) -> None:
 
         assert 31 == len(held)
         assert snapshot.rows_max <= 101
-        # Each row is some ten objects: less than one of each is left.
+        # A row is some six objects: less than one of each is left.
         assert held[-1] - held[9] < 2_000
         assert 3_001 == report.subscriptions.count
         assert ["many-1049", "many-1099"] == [row.subscription for row in report.page(asked).rows[:2]]
