@@ -19,7 +19,7 @@ from metering.cli.running import with_database
 from metering.cli.statements import month_of
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
-from metering.limits import LIMITS
+from metering.limits import LIMITS, Limits
 from metering.statements import simulations
 from metering.statements.simulations import PageAsked, Report, Row, SimulationOrder, check_order
 from metering.store.pool import Database
@@ -132,31 +132,38 @@ def _table(file: IO[bytes], chosen: Format, *, escape_formulas: bool) -> Table:
 async def _run(settings: Settings, order: SimulationOrder, table: Table | None) -> Report:
     limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
     database = await Database.connect(settings, limits)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         async with Snapshot(database) as snapshot:
-            try:
-                simulation = await check_order(snapshot, order, limits)
-            except InvalidInputError as error:
-                raise InvalidInputError([_by_option(issue) for issue in error.issues]) from error
-            report = Report(simulation, [_SHOWN])
-            with Progress(*columns, console=ERR) as bar:
-                task = bar.add_task("Rating", total=simulation.subscriptions)
-                async for batch in simulations.simulate(snapshot, simulation, limits):
-                    report.add(batch)
-                    rows = [_cells(row) for each in batch for row in each.rows]
-                    if table is not None and rows:
-                        table.write(rows)
-                    bar.advance(task, len(batch))
+            return await _walked(snapshot, order, table, limits)
+    except InvalidInputError as error:
+        raise InvalidInputError([_by_option(issue) for issue in error.issues]) from error
     finally:
         await database.close()
+
+
+async def _walked(snapshot: Snapshot, order: SimulationOrder, table: Table | None, limits: Limits) -> Report:
+    """What it comes to; the rows go into the table as they are found."""
+    simulation = await check_order(snapshot, order, limits)
+    report = Report(simulation, [_SHOWN])
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERR) as bar:
+        task = bar.add_task("Rating", total=simulation.subscriptions)
+        async for batch in simulations.simulate(snapshot, simulation, limits):
+            report.add(batch)
+            rows = [_cells(row) for each in batch for row in each.rows]
+            if table is not None and rows:
+                table.write(rows)
+            bar.advance(task, len(batch))
     return report
 
 
 def _by_option(issue: InputIssue) -> InputIssue:
     """A fault by the option that it is of; of a draft, with the way to it in the file."""
-    _, name, *below = issue.path
-    return InputIssue((_OPTIONS[name], *(below if name == "draft" else ())), issue.message)
+    first, *below = issue.path
+    if first != "input":
+        return issue  # of a file's column
+    name, *inside = below
+    return InputIssue((_OPTIONS[name], *(inside if name == "draft" else ())), issue.message)
 
 
 def _cells(row: Row) -> tuple[object, ...]:
