@@ -1,7 +1,7 @@
 """`metering simulate`: what everybody would owe for a month on another plan."""
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
@@ -88,10 +88,8 @@ def simulate(
         by_user=by_user,
     )
     chosen = _format_of(output, escape_formulas=escape_formulas)
-    with (
-        with_database(read_settings(data_dir=data_dir)) as settings,
-        nullcontext() if output is None else written(output) as file,
-    ):
+    with with_database(read_settings(data_dir=data_dir)) as settings, ExitStack() as stack:
+        file = None if output is None else stack.enter_context(written(output))
         table = None if file is None else _table(file, chosen, escape_formulas=escape_formulas)
         report = asyncio.run(_run(settings, order, table))
         if table is not None:
