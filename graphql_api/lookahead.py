@@ -67,3 +67,19 @@ def _fields(selections: Sequence[Selection]) -> Iterator[SelectedField]:
 
 def _is_included(directives: Mapping[str, Any]) -> bool:
     return directives.get("skip", {}).get("if") is not True and directives.get("include", {}).get("if") is not False
+
+
+class PageAsked(msgspec.Struct, frozen=True):
+    """One field that answers a page: its arguments."""
+
+    first: int
+    after: str | None
+
+
+def pages_asked(selections: Sequence[Selection], name: str) -> list[PageAsked]:
+    """Every page of this name below these selections."""
+    return [
+        PageAsked(int(_given(field, "first", 50)), _given(field, "after", None) or None)
+        for field in _fields(selections)
+        if field.name == name
+    ]

@@ -52,6 +52,7 @@ from graphql_api.rejected import (
 )
 from graphql_api.scalars import CONFIG, Instant, JsonObject
 from graphql_api.service import ServiceStatus, resolve_service
+from graphql_api.simulate_plan import SimulatePlanInput, SimulatePlanResult, resolve_simulate_plan
 from graphql_api.statements import (
     StatementConnection,
     StatementFilter,
@@ -217,6 +218,16 @@ class Query:
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:
         """See graphql_api/rate_preview.py."""
         return await resolve_rate_preview(input, info)
+
+    @strawberry.field(
+        description="Re-rate a period's usage under another plan, both sides without adjustments: who would pay more, who "
+        "less. A draft's key, effectiveFrom and dryRun are ignored. More subscriptions, or users, than one answer has time "
+        "for are TooLarge; `metering simulate` takes any number.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def simulate_plan(self, input: SimulatePlanInput, info: MeteringInfo) -> SimulatePlanResult:
+        """See graphql_api/simulate_plan.py."""
+        return await resolve_simulate_plan(input, info)
 
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:

@@ -17,7 +17,7 @@ from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidIn
 from metering.input_faults import instant_issues, issues_of
 from metering.keys import ApiKey
 from metering.limits import Limits
-from metering.meters import Definition, find_definitions
+from metering.meters import Definition, find_definitions, read_definitions
 from metering.rated_meters import rated_meter
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -102,6 +102,12 @@ async def versions_of(snapshot: Snapshot, keys: Collection[str]) -> Mapping[str,
         plan = plan_of(msgspec.json.decode(row["definition"]))
         versions.setdefault(plan.key, []).append(plan)
     return versions
+
+
+async def draft_issues(snapshot: Snapshot, draft: Plan, limits: Limits) -> list[InputIssue]:
+    """What publishing would find wrong with a draft in itself, as a plan that there is no version of yet."""
+    meters = await read_definitions(snapshot, {price.meter for price in draft.prices if price.meter is not None})
+    return await asyncio.to_thread(lambda: list(_issues(draft, None, meters, limits)))
 
 
 def _turn(key: str) -> int:

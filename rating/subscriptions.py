@@ -1,7 +1,7 @@
 """A subscription over time: which plan applies when, how many seats it has, and the billing periods that follow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Final
 
@@ -96,12 +96,19 @@ def billing_period_at(subscription: Subscription, instant: datetime) -> BillingP
     return BillingPeriod(whole, Period(start, min(ends)))
 
 
-def billing_periods(subscription: Subscription, until: datetime) -> Iterator[BillingPeriod]:
-    """The subscription's billing periods in order of time, up to the last that begins before an instant."""
-    at = subscription.starts_at
-    while at < until and _lives(subscription, at):
+def billing_periods(
+    subscription: Subscription, until: datetime, since: datetime | None = None
+) -> Iterator[BillingPeriod]:
+    """The subscription's billing periods in order of time, up to the last that begins before an instant.
+
+    With `since` from the first one that ends after it on; those before are not looked at.
+    """
+    at = subscription.starts_at if since is None else max(since, subscription.starts_at)
+    while _lives(subscription, at):
         period = billing_period_at(subscription, at)
         if period is not None:
+            if period.served.start >= until:
+                return
             yield period
             at = period.served.end
             continue
@@ -161,9 +168,12 @@ def phases_of(
             if plan is None:
                 at = min((plan.effective_from for plan in published if plan.effective_from > at), default=until)
                 continue
-            period = period_at(at, subscription.anchor, subscription.zone, plan.interval)
-            _extend(phases, PlanPhase(plan, at, min(period.end, end)))
-            at = period.end
+            # It applies in all periods that begin before another version is in effect; these need not be walked through.
+            others = [] if choice.version is not None else [each.effective_from for each in published]
+            stop = min(end, until, *(since for since in others if since > at))
+            last = period_at(stop - timedelta.resolution, subscription.anchor, subscription.zone, plan.interval)
+            _extend(phases, PlanPhase(plan, at, min(last.end, end)))
+            at = last.end
     return tuple(phases)
 
 

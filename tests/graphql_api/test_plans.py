@@ -215,7 +215,7 @@ def test_the_guide_does_what_it_shows(api: Api) -> None:
     """Every document of docs/rating.md, one after the other, is answered without a fault, and shows what it says."""
     meter(api, "calls")
     documents = re.findall(r"```graphql\n(.*?)```", GUIDE, re.DOTALL)
-    published, put, charged, preview = (api.ask(document) for document in documents)
+    published, put, charged, preview, simulated = (api.ask(document) for document in documents)
 
     assert ("team", 1, []) == tuple(published["publishPlan"][name] for name in ("key", "version", "overlaps"))
     assert put["putAccount"]["id"]
@@ -227,3 +227,10 @@ def test_the_guide_does_what_it_shows(api: Api) -> None:
     nobodys = {"key": {"user": None, "product": None}, "totals": owed}
     assert {"totals": owed, "groups": {"nodes": [nobodys], "remainder": []}, "unrated": []} == charged["charges"]
     assert {"amount": "11.25", "currencyCode": "EUR"} == preview["ratePreview"]["total"]
+    # 60 for the same parts of the two months.
+    then = {"amount": "60.15", "currencyCode": "EUR"}
+    counts = {"paysMore": 0, "paysLess": 1, "unchanged": 0, "otherCurrency": 0}
+    assert {"current": owed, "simulated": [then], **counts} == {
+        name: each for name, each in simulated["simulatePlan"].items() if name != "rows"
+    }
+    assert ["-5.01"] == [row["difference"]["amount"] for row in simulated["simulatePlan"]["rows"]["nodes"]]

@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.periods import zone_of
-from rating.billing_periods import BillingInterval
+from rating.billing_periods import BillingInterval, period_at
 from rating.plans import Plan
 from rating.subscriptions import (
     BillingPeriod,
@@ -237,6 +238,91 @@ def test_periods_and_parts_tile_the_time_with_a_plan(
     assert sum(((phase.end or start) - phase.start for phase in found), timedelta(0)) == sum(
         (part.period.end - part.period.start for part in parts), timedelta(0)
     )
+
+
+def walked(
+    customer: Subscription, choices: list[PlanChoice], versions: dict[str, list[Plan]], until: datetime
+) -> list[PlanPhase]:
+    """The phases found by going through every period: which version is the newest one where it begins."""
+    found: list[PlanPhase] = []
+    for index, choice in enumerate(choices):
+        ends = [customer.ends_at, *(each.since for each in choices[index + 1 : index + 2])]
+        end = min(each for each in [*ends, until] if each is not None)
+        last = min((each for each in ends if each is not None), default=at("2200-01-01"))
+        instant = max(choice.since, customer.starts_at)
+        while instant < end:
+            in_effect = [
+                each
+                for each in versions.get(choice.plan, [])
+                if (each.effective_from <= instant if choice.version is None else each.version == choice.version)
+            ]
+            if not in_effect:
+                later = [each.effective_from for each in versions.get(choice.plan, []) if choice.version is None]
+                instant = min((each for each in later if each > instant), default=end)
+                continue
+            newest = max(in_effect, key=lambda each: (each.effective_from, each.version))
+            following = period_at(instant, customer.anchor, customer.zone, newest.interval).end
+            phase = PlanPhase(newest, instant, min(following, last))
+            if found and (found[-1].plan, found[-1].end) == (newest, instant):
+                phase = PlanPhase(newest, found.pop().start, phase.end)
+            found.append(phase)
+            instant = following
+    return found
+
+
+@MANY
+@given(
+    st.lists(
+        st.tuples(st.integers(-20, 1_500), st.sampled_from(["a", "b", "none"]), st.sampled_from([None, None, 1, 2])),
+        min_size=1,
+        max_size=5,
+    ),
+    st.lists(
+        st.tuples(st.sampled_from(["a", "a", "b"]), st.integers(-30, 1_200), st.sampled_from(BillingInterval)),
+        max_size=6,
+    ),
+    st.integers(0, 2_000),
+    st.one_of(st.none(), st.integers(1, 1_500)),
+    st.sampled_from([None, "2024-01-31T23:30", "2024-01-01"]),
+    st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia", "America/New_York"]),
+)
+def test_phases_are_those_of_a_walk_through_all_periods(
+    chosen: list[tuple[int, str, int | None]],
+    published: list[tuple[str, int, BillingInterval]],
+    until: int,
+    ends: int | None,
+    anchor: str | None,
+    zone: str,
+) -> None:
+    """Going straight to where another version can apply finds what a walk through every period since the start finds, and
+    billing periods that are asked for from an instant on are the last of all.
+    """
+    start = at("2024-01-07T14:37:22")
+
+    def day(number: int) -> datetime:
+        # Versions take effect, and choices are made, at midnight, where many periods begin, and in between.
+        return start + timedelta(days=number, hours=number % 5) if number % 3 else at("2024-01-01") + timedelta(number)
+
+    versions: dict[str, list[Plan]] = {}
+    for key, since, interval in published:
+        number = 1 + len(versions.get(key, []))
+        versions.setdefault(key, []).append(plan(key=key, version=number, effective_from=day(since), interval=interval))
+    choices = sorted([PlanChoice(day(since), key, number) for since, key, number in chosen], key=lambda one: one.since)
+    bare = Subscription(
+        starts_at=start,
+        zone=zone_of(zone),
+        phases=(),
+        ends_at=None if ends is None else start + timedelta(ends),
+        billing_anchor=None if anchor is None else at(anchor),
+    )
+    found = phases_of(bare, choices, versions, day(until))
+    assert walked(bare, choices, versions, day(until)) == list(found)
+
+    customer = msgspec.structs.replace(bare, phases=found)
+    billed = list(billing_periods(customer, day(until)))
+    for instant in (start, day(until // 2), day(until)):
+        late = [each for each in billed if each.served.end > instant]
+        assert late == list(billing_periods(customer, day(until), instant))
 
 
 def test_on_another_plan() -> None:

@@ -56,3 +56,11 @@ WHERE ($1::text[] IS NULL OR key = ANY ($1))
   AND ($3::text IS NULL OR key > $3)
 ORDER BY key
 LIMIT $4;
+
+-- name: count_by_currency
+-- How many subscriptions there are in each currency that live in a period. $1 their accounts, or NULL; $2 and $3 the period.
+SELECT currency_code, count(*) AS subscriptions FROM subscription
+WHERE ($1::text[] IS NULL OR account = ANY ($1))
+  AND starts_at < $3 AND (ends_at IS NULL OR ends_at > $2)
+GROUP BY currency_code
+ORDER BY currency_code;
