@@ -52,7 +52,7 @@ class ActivityModel(msgspec.Struct, frozen=True, kw_only=True):
         return _logistic(fsum(b * x for b, x in zip(self.coefficients, _features(recency), strict=True)))
 
 
-# Fitted on CDNOW's 23,570 customers, at 30 September 1997 and for the 28 days after it; a test fits them again.
+# Fitted on CDNOW's 23,570 customers at 30 September 1997, for the 28 days after it; a test fits them again.
 UNCALIBRATED: Final = ActivityModel(coefficients=(0.0, 0.0, 0.0, 0.0), calibrated=False, labelled=0)
 
 
