@@ -77,7 +77,7 @@ def _step(before: Health, after: Health) -> Iterator[HealthChangePart]:
     for path in {**old, **new}:
         yield from _of_measure(old.get(path), new.get(path), usual)
     yield HealthChangePart(
-        metric="",
+        metric="adjustment",
         path=(),
         cause=HealthChangeCause.ADJUSTMENT,
         contribution=(after.bounded - after.raw) - (before.bounded - before.raw),

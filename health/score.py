@@ -11,7 +11,7 @@ Caps and overrides then bound what comes out; that is the adjustment. Nothing is
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from enum import Enum
 from math import fsum
 from typing import Final, assert_never
@@ -50,7 +50,7 @@ class Driver(msgspec.Struct, frozen=True, kw_only=True):
     contribution: float
     value: float | None = None
     score: float | None = None
-    observed_on: date | None = None
+    observed_at: datetime | None = None
     reason: str | None = None
 
     @property
@@ -103,7 +103,7 @@ def evaluate(
     A metric that is not among `measurements` was never observed. `priors` are the medians of peers by path, frozen with
     the version; others are the card's. `previous_band` is the band of the day before, for the hysteresis.
     """
-    read = _reader(scorecard, measurements, as_of)
+    read = _Reader(scorecard, measurements, as_of)
     leaves = leaves_of(scorecard)
     found = [(leaf, _settled(leaf.measure, read(leaf.measure.metric))) for leaf in leaves]
     applicable = fsum(leaf.weight for leaf, one in found if not isinstance(one, NotApplicable))
@@ -135,7 +135,9 @@ def evaluate(
 class _Reader:
     """What is known of metrics and of the card's own expressions on them."""
 
-    def __init__(self, scorecard: Scorecard, measurements: Mapping[str, Measurement]) -> None:
+    def __init__(self, scorecard: Scorecard, measurements: Mapping[str, Measurement], as_of: date) -> None:
+        for one in measurements.values():
+            assert not isinstance(one, Observed) or one.age_days(as_of) >= 0, "what is not known yet is left out before"
         self._expressions = scorecard.expressions
         self._found = dict(measurements)
 
@@ -146,12 +148,6 @@ class _Reader:
 
 
 _NEVER: Final = Unknown()
-
-
-def _reader(scorecard: Scorecard, measurements: Mapping[str, Measurement], as_of: date) -> _Reader:
-    for one in measurements.values():
-        assert not isinstance(one, Observed) or one.age_days(as_of) >= 0, "what is not known yet is left out before"
-    return _Reader(scorecard, measurements)
 
 
 def _settled(measure: Measure, found: Measurement) -> Measurement:
@@ -190,7 +186,7 @@ def _driver(leaf: Leaf, found: Measurement, weight: float, priors: Mapping[Path,
             contribution=weight * known * (score - prior),
             value=found.value,
             score=score,
-            observed_on=None if found.observed_at is None else found.observed_at.date(),
+            observed_at=found.observed_at,
             reason=None if fresh else "expired",
         )
     applicable = isinstance(found, Unknown)

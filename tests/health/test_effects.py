@@ -41,9 +41,9 @@ def test_the_pre_path_takes_the_bias_away() -> None:
     """
     rng = random.Random(1)
     for truth in (0.0, 4.0):
-        effects, covered, differences, runs = [], 0, [], 60
+        effects, covered, differences, runs = [], 0, [], 40
         for _ in range(runs):
-            subjects = market(rng, 400, truth)
+            subjects = market(rng, 300, truth)
             found = effect_after(subjects).effect
             assert found is not None
             effects.append(found.value)

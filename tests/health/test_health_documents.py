@@ -85,7 +85,7 @@ def test_the_change_of_the_example_is_right() -> None:
     assert [f"`{part.cause.value}`" for part in change.parts] == [row[0] for row in rows]
     for part, row in zip(change.parts, rows, strict=True):
         assert part.contribution == pytest.approx(number(row[-1]), abs=0.0005)
-        assert not part.metric or f"`{part.metric}`" in row[1]
+        assert not part.path or f"`{part.metric}`" in row[1]
     assert change.difference == pytest.approx(sum(part.contribution for part in change.parts), abs=1e-9)
 
 
