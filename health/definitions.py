@@ -4,14 +4,15 @@ The names are those of the structs in camel case; a part of the tree with `parts
 expression is a number, a metric's key, or one operator with a list: `{"ratio": ["tickets_28d", "seats"]}`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
 from health.bounds import EXPRESSION_LEVELS_MAX, MEASURES_MAX, TREE_LEVELS_MAX
+from health.catalogue import Metric
 from health.expressions import Expression, Operation, Operator
-from health.faults import Fault
+from health.faults import Fault, validate
 from health.scorecards import Band, Cap, Condition, Group, Measure, Part, Path, Scorecard, Subject
 
 T = TypeVar("T")
@@ -27,8 +28,12 @@ _PLAIN: Final[Mapping[str, tuple[str, type]]] = {
 _FIELDS: Final = ("when", *_PLAIN, "bands", "tree", "caps", "expressions")
 
 
+# What stands for a part that cannot be read, so that the others keep their places.
+_UNREAD: Final = Measure(metric="", weight=1.0, curve=((0.0, 0.0),))
+
+
 class Unreadable(msgspec.Struct, frozen=True):
-    """A definition that is no scorecard, with all that keeps it from being one."""
+    """A definition that is no scorecard, or none that can be published, with all that keeps it from being one."""
 
     faults: tuple[Fault, ...]
 
@@ -38,6 +43,34 @@ def scorecard_of(definition: Any, *, key: str, version: int, subject: Subject, p
     reader = _Reader()
     card = reader.card(definition, key=key, version=version, subject=subject, purpose=purpose)
     return card if card is not None and not reader.faults else Unreadable(tuple(reader.faults))
+
+
+def checked_scorecard(
+    definition: Any,
+    catalogue: Mapping[str, Metric],
+    others: Iterable[Scorecard] = (),
+    *,
+    key: str,
+    version: int,
+    subject: Subject,
+    purpose: str,
+) -> Scorecard | Unreadable:
+    """The scorecard that a definition is, if it can be published; otherwise all faults of both kinds at once.
+
+    What can be read is validated also where something else cannot: who writes a card gets one answer and not two.
+    """
+    reader = _Reader()
+    card = reader.card(definition, key=key, version=version, subject=subject, purpose=purpose)
+    if card is None:
+        return Unreadable(tuple(reader.faults))
+    unread = {*reader.unread, *(fault.path for fault in reader.faults)}
+    meant = [
+        fault
+        for fault in validate(card, catalogue, others)
+        if not any(fault.path[: len(path)] == path for path in unread)
+    ]
+    faults = (*reader.faults, *meant)
+    return Unreadable(faults) if faults else card
 
 
 def definition_of(scorecard: Scorecard) -> dict[str, Any]:
@@ -65,6 +98,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
+        # Where something was left out or stood in for, so that nothing is said of it.
+        self.unread: set[Path] = set()
 
     def card(self, definition: Any, *, key: str, version: int, subject: Subject, purpose: str) -> Scorecard | None:
         if not isinstance(definition, Mapping):
@@ -77,9 +112,10 @@ class _Reader:
                 self.faults.append(Fault((str(name),), f"is no field of a scorecard; there are {', '.join(_FIELDS)}"))
         self.faults.extend(Fault((name,), "is missing") for name in _REQUIRED if name not in definition)
         plain: dict[str, Any] = {
-            field: self.converted(definition[name], kind, (name,))
+            field: read
             for name, (field, kind) in _PLAIN.items()
             if name in definition
+            and (read := cast("float | None", self.converted(definition[name], kind, (name,)))) is not None
         }
         return Scorecard(
             key=key,
@@ -123,6 +159,8 @@ class _Reader:
         if not self.is_list(values, path):
             return []
         read = [self.one(value, kind, (*path, str(index))) for index, value in enumerate(values)]
+        if None in read:
+            self.unread.add(path)
         return [value for value in read if value is not None]
 
     def is_list(self, values: Any, path: Path) -> bool:
@@ -140,22 +178,28 @@ class _Reader:
 
     def parts(self, values: Any, path: Path, level: int) -> tuple[Part, ...]:
         if not self.is_list(values, path):
+            self.unread.add(path)
             return ()
         if level > TREE_LEVELS_MAX or len(values) > MEASURES_MAX:
             self.faults.append(
                 Fault(path, f"is too large; {TREE_LEVELS_MAX} levels and {MEASURES_MAX} measures at most")
             )
             return ()
-        read = (self.part(value, (*path, str(index)), level) for index, value in enumerate(values))
-        return tuple(part for part in read if part is not None)
+        return tuple(self.part(value, (*path, str(index)), level) for index, value in enumerate(values))
 
-    def part(self, value: Any, path: Path, level: int) -> Part | None:
+    def part(self, value: Any, path: Path, level: int) -> Part:
         if not isinstance(value, Mapping) or "parts" not in value:
-            return self.one(value, Measure, path)
+            measure = self.one(value, Measure, path)
+            if measure is None:
+                self.unread.add(path)
+            return measure or _UNREAD
         parts = self.parts(value["parts"], (*path, "parts"), level + 1)
         # The parts were read one by one; read the rest as a group that has none.
         group = self.one({**value, "parts": ()}, _GroupHead, path)
-        return None if group is None else Group(name=group.name, weight=group.weight, parts=parts)
+        if group is None:
+            self.unread |= {(*path, "name"), (*path, "weight")}
+            return Group(name="unread", weight=1.0, parts=parts)
+        return Group(name=group.name, weight=group.weight, parts=parts)
 
     def expressions(self, values: Any) -> dict[str, Expression]:
         if not isinstance(values, Mapping):

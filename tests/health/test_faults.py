@@ -9,7 +9,7 @@ import pytest
 
 from health.bounds import BANDS_MAX, MEASURES_MAX, OVERRIDE_DAYS_MAX
 from health.catalogue import CATALOGUE, Metric
-from health.definitions import Unreadable, definition_of, scorecard_of
+from health.definitions import Unreadable, checked_scorecard, definition_of, scorecard_of
 from health.expressions import Operation, Operator
 from health.faults import measurement_faults, override_faults, selection_faults, validate
 from health.measurements import Observed
@@ -236,6 +236,52 @@ def test_what_cannot_be_read_is_told_at_once() -> None:
         assert isinstance(read(nonsense), Unreadable)
 
 
+def test_what_cannot_be_read_hides_nothing_else() -> None:
+    """What can be read is validated beside what cannot, at its own place; of what cannot, nothing else is said."""
+    found = checked_scorecard(
+        {
+            "priority": "high",
+            "bands": [{"from": 0, "key": "a"}, {"from": "x", "key": "b"}],
+            "tree": [
+                {"metric": 3, "weight": 1, "curve": []},
+                {"weight": 1, "parts": [{"metric": "nonsense", "weight": 0, "curve": [[0, 0], [0, 1]]}]},
+            ],
+            "minCoverage": 2,
+            "caps": [{"metric": "nps", "reason": "x"}],
+        },
+        CATALOGUE,
+        key="card",
+        version=1,
+        subject=Subject.ACCOUNT,
+        purpose="health",
+    )
+
+    assert isinstance(found, Unreadable)
+    assert [".".join(fault.path) for fault in found.faults] == [
+        "priority",
+        "bands.1.from",
+        "tree.0.metric",
+        "tree.1.name",
+        "minCoverage",
+        "tree.1.parts",
+        "tree.1.parts.0.metric",
+        "tree.1.parts.0.curve.1.0",
+        "caps.0",
+        "caps.0",
+    ]
+
+
+def test_a_card_without_faults_is_the_card() -> None:
+    """What can be read and has no faults is the card itself, and nothing else is."""
+    rng = random.Random(11)
+    for _ in range(50):
+        scorecard = random_card(rng)
+        given: dict[str, Any] = {"key": "card", "version": 1, "subject": Subject.ACCOUNT, "purpose": "health"}
+        assert scorecard == checked_scorecard(definition_of(scorecard), PLAIN, **given)
+        assert isinstance(checked_scorecard(definition_of(scorecard), {}, **given), Unreadable)
+        assert isinstance(checked_scorecard([], PLAIN, **given), Unreadable)
+
+
 def test_a_card_is_read_as_it_was_written() -> None:
     """definition_of() and scorecard_of() are each other's inverse, for any card; no value is changed on the way."""
     rng = random.Random(1)
@@ -297,5 +343,10 @@ def test_hostile_definitions_are_refused_and_nothing_breaks() -> None:
                 break
             spot = spot[key]
         found = read(definition)
-        if isinstance(found, Scorecard):
-            validate(found, PLAIN)
+        given: dict[str, Any] = {"key": "card", "version": 1, "subject": Subject.ACCOUNT, "purpose": "health"}
+        checked = checked_scorecard(definition, PLAIN, **given)
+        if isinstance(found, Unreadable):
+            assert isinstance(checked, Unreadable)
+            assert set(found.faults) <= set(checked.faults)
+        else:
+            assert isinstance(checked, Unreadable) is bool(validate(found, PLAIN))
