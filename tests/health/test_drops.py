@@ -92,9 +92,7 @@ def test_a_drop_is_found_and_told_with_its_figures() -> None:
     assert ["half", "stopped"] == [alarm.subject for alarm in report.alarms]
     assert {AlarmType.DROP_DETECTED} == {alarm.type for alarm in report.alarms}
     assert {"four_weeks": 400.0, "expected": 800.0, "last_week": 100.0}.items() <= report.alarms[0].evidence.items()
-    slow, fast = (float(report.alarms[1].evidence[name]) for name in ("four_week_z", "one_week_z"))
-    assert slow < 2.9
-    assert fast > 3.3
+    assert float(report.alarms[1].evidence["one_week_z"]) > 3.3
 
 
 def test_what_all_do_together_is_told_once() -> None:
@@ -102,7 +100,8 @@ def test_what_all_do_together_is_told_once() -> None:
     rng = random.Random(4)
     weeks = {f"account {number}": [*flat(300, rng, 12), *flat(150, rng, 4)] for number in range(60)}
     report = drops(weeks, segment="product", as_of=AS_OF)
-    rising = drops({name: one[::-1] for name, one in weeks.items()}, segment="product", as_of=AS_OF)
+    risen = {f"account {number}": [*flat(150, rng, 12), *flat(300, rng, 4)] for number in range(60)}
+    rising = drops(risen, segment="product", as_of=AS_OF)
 
     assert [(AlarmType.COMMON_CAUSE_DROP, "product")] == [(alarm.type, alarm.subject) for alarm in report.alarms]
     assert report.common_change == pytest.approx(math.log(0.5), abs=0.05)
