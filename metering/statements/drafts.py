@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from metering.rollups.read import Total
+from metering.statements.credit_lines import Basis, CreditLine, owed_after
 from metering.statements.figures import Needed
 from metering.statements.history import Carried, Due, History, PlanVersion, StatementStatus, plan_versions
 from metering.statements.records import (
@@ -37,6 +38,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     lines: tuple[StatementLine, ...]
     evidence: Evidence
+    # What it would draw of credits, where that was asked for; the total is before it.
+    credits: tuple[CreditLine, ...] = ()
+    basis: Basis | None = None
 
     @property
     def status(self) -> StatementStatus:
@@ -52,6 +56,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     def plans(self) -> tuple[PlanVersion, ...]:
         """The versions that apply, in order of effect, each once."""
         return plan_versions(self.evidence)
+
+    @property
+    def owed(self) -> Money:
+        """The total after credits."""
+        return owed_after(self.total, self.credits)
 
     @property
     def is_empty(self) -> bool:
