@@ -8,7 +8,7 @@ import pytest
 
 from graphql_api.pages import encode_cursor
 from metering.keys import Scope
-from tests.conftest import Api, make_key
+from tests.conftest import Api, make_key, usage_event
 from tests.graphql_api.test_plans import meter, publish
 from tests.graphql_api.test_statements import FINALIZE, VOID, ask, sell
 from tests.graphql_api.test_subscriptions import bound_key, put
@@ -252,15 +252,7 @@ def test_the_guide_does_what_it_shows(api: Api) -> None:
     calls = {"key": "calls", "meter": "calls", "price": {"perUnit": {"unitPrice": "0.01"}}}
     publish(api, {"key": "base", "price": {"flat": {"amount": "49"}}}, calls)
     put(api, key="acme-1", seats=None)
-    event = {
-        "id": "1",
-        "source": "test",
-        "account": "acme",
-        "subscription": "acme-1",
-        "product": "maps",
-        "unit": "call",
-    }
-    api.send([{**event, "occurredAt": "2026-03-10T00:00:00Z", "quantity": "3000"}])
+    api.send([usage_event(1, subscription="acme-1", quantity="3000")])
     documents = re.findall(r"```graphql\n(.*?)```", (DOCS / "credits.md").read_text(encoding="utf-8"), re.DOTALL)
     granting, *following = documents
     assert {"CreditGrant"} == {each["__typename"] for each in api.ask(granting).values()}
