@@ -2,22 +2,28 @@
 
 import asyncio
 from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import asyncpg
 import pytest
 
+from metering.aggregations import Aggregation
 from metering.credits import grant_credit, void_grant
 from metering.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from metering.events import Dimension
 from metering.limits import LIMITS
+from metering.periods import Period
 from metering.statements.finalize import finalize_by
 from metering.statements.history import FinalStatement
 from metering.store.pool import Database
 from rating.plans import PlanPrice
 from rating.prices import Flat, PerUnit
-from tests.metering.billing import ask, call, correct, freeze, offer, take_back, use
-from tests.metering.catalog import BOUND_KEY, draft, order, play, publish, put, rows
+from tests.metering.billing import ask, call, correct, freeze, offer, roll_up, take_back, use
+from tests.metering.catalog import BOUND_KEY, draft, meter, order, play, publish, put, rows
 from tests.metering.crediting import balance, check_books, credited, give, grant_order, ledger, left, moves, revoke
+from tests.metering.test_charges import charges, question, totals
 from tests.rating.tables import at
 
 EURO_CALLS = PlanPrice(key="calls", meter="calls", price=PerUnit(Decimal(1)))
@@ -91,6 +97,43 @@ def test_a_grant_pays_for_its_own_time(database_url: str) -> None:
         (shown,) = (await balance(database)).grants
         assert ("23.22", "26.78") == (str(shown.drawn), str(shown.expired))
         assert "03-21 march GRANT>EXPIRED 26.78" == moves(await ledger(database))[-1]
+        await check_books(database)
+
+    play(database_url, scenario)
+
+
+def test_a_grant_pays_what_charges_say_for_its_time(database_url: str) -> None:
+    """Of meters of every aggregation, a flat price, a minimum and a discount: a grant pays what is charged in its time, and
+    grants that lie side by side pay everything; charges stay what they are before credits.
+    """
+
+    async def scenario(database: Database) -> None:
+        for each in Aggregation:
+            await meter(database, each.value, each)
+        metered = [PlanPrice(key=each.value, meter=each.value, price=PerUnit(Decimal(1))) for each in Aggregation]
+        least = PlanPrice(key="least", meter="SUM", price=PerUnit(Decimal("0.01")), minimum_amount=Decimal(7))
+        await publish(database, draft(*metered, least, FLAT))
+        await put(database, order(starts_at=at("2025-01-01"), discount_percent=Decimal(10)))
+        for number, (day, calls) in enumerate((("02", "3"), ("03", "6"), ("20", "7"), ("21", "9"))):
+            await use(database, call(number, f"2025-01-{day}T10:00", calls, user="x"))
+        await roll_up(database)
+        cuts = [at(f"2025-01-{day}") for day in ("01", "03", "20")] + [
+            at("2025-01-20T10:00:00.000001"),
+            at("2025-02-01"),
+        ]
+        charged = []
+        for start, end in pairwise(cuts):
+            await give(database, f"from {start:%dT%H}", "1000", effective_at=start, expires_at=end)
+            charged.append(totals(await charges(database, question([], Period(start, end))))["EUR"])
+        final = await freeze(database, "2025-01-10")
+
+        paid: dict[str, Fraction] = {}
+        for line in final.credits:
+            paid[line.grant] = paid.get(line.grant, Fraction(0)) - Fraction(line.amount.amount)
+        assert charged == [paid[f"from {start:%dT%H}"] for start in cuts[:-1]]
+        assert ("0.00 EUR", Fraction(final.total.amount)) == (str(final.owed), sum(charged))
+        whole = totals(await charges(database, question([Dimension.USER], Period(cuts[0], cuts[-1]))))
+        assert {"EUR": Fraction(final.total.amount)} == whole
         await check_books(database)
 
     play(database_url, scenario)
