@@ -8,6 +8,7 @@ import strawberry
 from graphql_api.money import Money, money_of
 from graphql_api.questions import Period
 from graphql_api.scalars import DecimalText, Instant
+from metering.statements.credit_lines import CreditLine
 from rating import periods
 from rating.lines import Line, LineKind, description
 
@@ -19,6 +20,7 @@ _KINDS: Final[Mapping[LineKind, str]] = {
     LineKind.MAXIMUM: "What is taken off above the most that is owed.",
     LineKind.DISCOUNT: "What is taken off by percent.",
     LineKind.ADJUSTMENT: "What a frozen period has become since then.",
+    LineKind.CREDIT: "What credit pays, below zero; or what of it is given back, above.",
 }
 
 _line_kind: Any = strawberry.enum(LineKind)
@@ -47,6 +49,32 @@ class ChargeLine:
     exact_amount: DecimalText
     adjusts: Period | None = strawberry.field(
         description="Of an ADJUSTMENT: the frozen period that it makes up for; `period` is that of the statement."
+    )
+    credit_grant: str | None = strawberry.field(
+        default=None,
+        description="Of a CREDIT: the key of the grant that pays, or has it back; `quantity` is in its meter.",
+    )
+
+
+def credit_line_of(credit: CreditLine, statement: periods.Period) -> ChargeLine:
+    """What a credit pays of a statement, as the API shows it."""
+    origin = credit.origin
+    paid = "" if origin is None else f"{origin.plan}@{origin.plan_version}/{origin.price or ''}"
+    return ChargeLine(
+        key=f"credit/{credit.grant}/{paid}/{periods.instant_text(statement.start)}",
+        kind=LineKind.CREDIT,
+        description=credit.description,
+        meter=None if origin is None else origin.meter,
+        plan=None if origin is None else origin.plan,
+        plan_version=None if origin is None else origin.plan_version,
+        tier=None,
+        period=Period(from_=Instant(statement.start), to=Instant(statement.end)),
+        quantity=None if credit.quantity is None else DecimalText(credit.quantity),
+        unit_price=None,
+        amount=money_of(credit.amount),
+        exact_amount=DecimalText(credit.amount.amount),
+        adjusts=None,
+        credit_grant=credit.grant,
     )
 
 

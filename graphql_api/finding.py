@@ -4,10 +4,12 @@ from typing import assert_never
 
 from graphql_api.accounts import find_account_node
 from graphql_api.context import MeteringInfo
+from graphql_api.credits import find_credit_grant_node
 from graphql_api.events import find_event
 from graphql_api.meters import find_meter_node
 from graphql_api.nodes import (
     AccountName,
+    CreditGrantName,
     DraftStatementName,
     EventName,
     MeterName,
@@ -42,7 +44,13 @@ async def resolve_node(id: str, info: MeteringInfo) -> Node | None:
             return await find_subscription_node(name, info)
         case AccountName():
             return await find_account_node(name, info)
-        case StatementName() | DraftStatementName():
-            return await find_statement_node(name, info)
+        case StatementName() | DraftStatementName() | CreditGrantName():
+            return await _find_billed(name, info)
         case _:
             assert_never(name)
+
+
+async def _find_billed(name: StatementName | DraftStatementName | CreditGrantName, info: MeteringInfo) -> Node | None:
+    if isinstance(name, CreditGrantName):
+        return await find_credit_grant_node(name, info)
+    return await find_statement_node(name, info)

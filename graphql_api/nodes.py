@@ -80,6 +80,12 @@ class DraftStatementName(msgspec.Struct, frozen=True, array_like=True, tag="Draf
         check_instant(self.start)
 
 
+class CreditGrantName(msgspec.Struct, frozen=True, array_like=True, tag="CreditGrant"):
+    """What names a grant of credit."""
+
+    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
 NodeName = (
     EventName
     | RejectedEventName
@@ -89,6 +95,7 @@ NodeName = (
     | AccountName
     | StatementName
     | DraftStatementName
+    | CreditGrantName
 )
 
 _NAME: Final[msgspec.json.Decoder[NodeName]] = msgspec.json.Decoder(NodeName)

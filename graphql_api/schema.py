@@ -9,6 +9,18 @@ from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_
 from graphql_api.auth import requires
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
+from graphql_api.credits import (
+    CreditBalanceResult,
+    CreditLedgerConnection,
+    GrantCreditInput,
+    GrantCreditResult,
+    VoidCreditGrantInput,
+    VoidCreditGrantResult,
+    resolve_credit_balance,
+    resolve_credit_ledger,
+    resolve_grant_credit,
+    resolve_void_credit_grant,
+)
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
@@ -214,6 +226,27 @@ class Query:
         """See graphql_api/charges.py."""
         return await resolve_charges(query, info)
 
+    @strawberry.field(
+        description="What an account's credits are at an instant, past or to come; now, unless given.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def credit_balance(
+        self, account: str, info: MeteringInfo, at: Instant | None = strawberry.UNSET
+    ) -> CreditBalanceResult:
+        """See graphql_api/credits.py."""
+        return await resolve_credit_balance(account, given_or_none(at), info)
+
+    @strawberry.field(
+        description="How an account's credits came to what they are, in order of the instants that entries are of; what has "
+        "left grants until now is among them.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def credit_ledger(
+        self, account: str, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> CreditLedgerConnection:
+        """See graphql_api/credits.py."""
+        return await resolve_credit_ledger(account, first, after or None, info)
+
     @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:
         """See graphql_api/rate_preview.py."""
@@ -317,12 +350,30 @@ class Mutation:
         return await resolve_finalize_statement(subscription, at, info)
 
     @strawberry.mutation(
-        description="Take a final statement back, with a reason; it stays on record, and the period is a draft again.",
+        description="Take a final statement back, with a reason; it stays on record, the period is a draft again, and credits "
+        "have back what they paid of it.",
         **requires(Scope.CHARGES_WRITE),
     )
     async def void_statement(self, id: strawberry.ID, reason: str, info: MeteringInfo) -> StatementResult:
         """See graphql_api/statements.py."""
         return await resolve_void_statement(id, reason, info)
+
+    @strawberry.mutation(
+        description="Grant an account a credit, which its statements draw down when they are frozen. Safe to repeat: a grant "
+        "is known by account and key; one that says something else is a Conflict.",
+        **requires(Scope.CHARGES_WRITE),
+    )
+    async def grant_credit(self, input: GrantCreditInput, info: MeteringInfo) -> GrantCreditResult:
+        """See graphql_api/credits.py."""
+        return await resolve_grant_credit(input, info)
+
+    @strawberry.mutation(
+        description="Take a grant back, with a reason: what is left leaves it, what it has paid stays paid.",
+        **requires(Scope.CHARGES_WRITE),
+    )
+    async def void_credit_grant(self, input: VoidCreditGrantInput, info: MeteringInfo) -> VoidCreditGrantResult:
+        """See graphql_api/credits.py."""
+        return await resolve_void_credit_grant(input, info)
 
 
 class Schema(strawberry.Schema):

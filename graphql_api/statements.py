@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import strawberry
 
-from graphql_api.charge_lines import ChargeLine, charge_line_of
+from graphql_api.charge_lines import ChargeLine, charge_line_of, credit_line_of
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.money import Money, money_of
@@ -86,7 +86,10 @@ class Statement(Node):
     is_closing: bool = strawberry.field(description="Whether it is of what came after the subscription's end.")
     as_of: Instant = strawberry.field(description="Usage acknowledged before this instant is rated.")
     lines: list[ChargeLine]
-    total: Money
+    total: Money = strawberry.field(description="After credits: what all lines add up to.")
+    total_before_credits: Money = strawberry.field(
+        description="What all lines but those of kind CREDIT add up to; `charges` are of these."
+    )
     finalized_at: Instant | None
     finalized_by: str | None
     voided_at: Instant | None
@@ -245,8 +248,12 @@ def _shown(statement: read.Statement, context: Context, once: Once) -> Statement
         status=statement.status,
         is_closing=statement.is_closing,
         as_of=Instant(statement.as_of),
-        lines=[charge_line_of(each.line, each.adjusts, each.description) for each in statement.lines],
-        total=money_of(statement.total),
+        lines=[
+            *(charge_line_of(each.line, each.adjusts, each.description) for each in statement.lines),
+            *(credit_line_of(each, statement.period) for each in statement.credits),
+        ],
+        total=money_of(statement.owed),
+        total_before_credits=money_of(statement.total),
         finalized_at=None if final is None else Instant(final.finalized_at),
         finalized_by=None if final is None else final.finalized_by,
         voided_at=None if final is None or final.voided_at is None else Instant(final.voided_at),

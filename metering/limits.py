@@ -37,6 +37,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # A change of plan or seats every day for almost three years.
     subscription_terms_max: int = 1_000
 
+    # A balance shows all of an account's grants: one a month for eighty years.
+    account_grants_max: int = 1_000
+
     # One correction
     reason_chars_max: int = 1_000
 

@@ -10,6 +10,7 @@ from metering.accounts import Account, AccountOrder, put_account
 from metering.allowance import Allowances
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
+from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
 from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
@@ -86,6 +87,14 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def void_statement(self, statement_id: int, reason: str, key: ApiKey) -> FinalStatement:
         """Take a final statement back; see metering/statements/finalize.py."""
         return await void_statement(self.database, statement_id, reason, key, self.limits)
+
+    async def grant_credit(self, order: GrantOrder, key: ApiKey) -> CreditGrant:
+        """Grant a credit; see metering/credits.py."""
+        return await grant_credit(self.database, order, key, self.limits)
+
+    async def void_credit_grant(self, account: str, grant: str, reason: str, key: ApiKey) -> CreditGrant:
+        """Take a grant back; see metering/credits.py."""
+        return await void_grant(self.database, account, grant, reason, key, self.limits)
 
     def snapshot(self) -> Snapshot:
         """One state of the database, for everything that one operation asks."""

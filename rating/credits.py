@@ -1,8 +1,7 @@
-"""Credits that were granted, and how they are drawn down: in a fixed order, and by double entry.
+"""Credits that were granted, which of them pay for what, and in which order. Drawing is by double entry.
 
 A credit is an amount of a currency or a quantity of a meter. It moves between pots, and whatever one pot gives another
-takes, so that all pots together hold zero at any time. A grant's pot never goes below zero; only the overdraft does, as far
-as it is allowed to.
+takes, so that all pots together hold zero at any time. A grant's pot goes below zero only as far as the grant itself allows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,30 +12,29 @@ from typing import Final
 
 import msgspec
 
-from rating.exact import ZERO, add, subtract
+from rating.bounds import FRACTION_DIGITS_MAX
+from rating.exact import ZERO, add, cut, multiply, subtract, trimmed
+from rating.lines import Origin
+from rating.money import Currency, Money, rounded
+from rating.payables import Payable
+from rating.periods import PRORATED_DIGITS, Period
 
 
-class PotKind(Enum):
+class Pot(Enum):
     """Where credit comes from, lies, and goes to."""
 
     ISSUED = "ISSUED"
     GRANT = "GRANT"
-    SPENT = "SPENT"
+    STATEMENT = "STATEMENT"
     EXPIRED = "EXPIRED"
-    OVERDRAFT = "OVERDRAFT"
-
-
-class Pot(msgspec.Struct, frozen=True):
-    """A pot, by its kind and key: the grant's, what it was spent on, or none."""
-
-    kind: PotKind
-    key: str = ""
+    VOIDED = "VOIDED"
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A credit that was granted; `priority` 0 is drawn first. Usable in [effective_at, expires_at), both UTC.
+    """A credit that was granted; `priority` 0 is drawn first. It pays for what falls into [effective_at, expires_at), UTC.
 
-    It is in one thing that can be counted: a currency (then `meter` is None) or a meter's quantity.
+    It is in one thing that can be counted: a currency (then `meter` is None) or a meter's quantity. An amount pays for the
+    prices of these `meters` only, where there are any. Its pot may go as far as `overdraft_max` below zero.
     """
 
     key: str
@@ -45,105 +43,128 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     currency_code: str | None = None
     meter: str | None = None
+    meters: tuple[str, ...] = ()
+    overdraft_max: Decimal = ZERO
 
     def __post_init__(self) -> None:
         assert (self.currency_code is None) != (self.meter is None), "a grant is in a currency or of a meter"
 
-    def usable_at(self, instant: datetime) -> bool:
-        """Whether it can be drawn on then."""
-        return self.effective_at <= instant and not self.expired_at(instant)
+    def within(self, period: Period) -> Period | None:
+        """The part of a period that it can pay for."""
+        start = max(period.start, self.effective_at)
+        end = period.end if self.expires_at is None else min(period.end, self.expires_at)
+        return Period(start, end) if start < end else None
 
-    def expired_at(self, instant: datetime) -> bool:
-        """Whether it can be drawn on no more."""
-        return self.expires_at is not None and self.expires_at <= instant
+    def pays(self, payable: Payable, currency: Currency) -> bool:
+        """Whether it may pay for this; of what a statement falls apart into at its bounds and those of other grants."""
+        if self.within(payable.period) != payable.period:
+            return False
+        if self.meter is not None:
+            return payable.quantity > ZERO and payable.origin.meter == self.meter
+        return self.currency_code == currency.code and (not self.meters or payable.origin.meter in self.meters)
 
 
-class Transfer(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry on both sides: the source gives what the target takes. The amount is above zero."""
+class Draw(msgspec.Struct, frozen=True):
+    """What a grant pays of a price: how much is taken out of it (in what it is in), and what that is worth."""
 
-    at: datetime
-    source: Pot
-    target: Pot
+    grant: Grant
+    origin: Origin
     amount: Decimal
-
-    def __post_init__(self) -> None:
-        assert self.amount > ZERO, "a transfer moves something, from its source to its target"
+    worth: Money
 
 
-class Drawing(msgspec.Struct, frozen=True):
-    """The transfers that cover an amount, and what of it no credit covers."""
+class Drawn(msgspec.Struct, frozen=True):
+    """What was drawn at one time and is not given back, by a name that tells it from others."""
 
-    transfers: tuple[Transfer, ...]
-    uncovered: Decimal
+    name: int
+    amount: Decimal
+    worth: Money
+    is_quantity: bool
 
 
-ISSUED: Final = Pot(PotKind.ISSUED)
-EXPIRED: Final = Pot(PotKind.EXPIRED)
-OVERDRAFT: Final = Pot(PotKind.OVERDRAFT)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
-def issue(grant: Grant, amount: Decimal) -> Transfer:
-    """Put a grant's credit into its pot."""
-    return Transfer(at=grant.effective_at, source=ISSUED, target=Pot(PotKind.GRANT, grant.key), amount=amount)
-
-
-def balances(transfers: Iterable[Transfer]) -> dict[Pot, Decimal]:
-    """What each pot holds after the transfers; together they hold zero."""
-    held: dict[Pot, Decimal] = {}
-    for transfer in transfers:
-        held[transfer.source] = subtract(held.get(transfer.source, ZERO), transfer.amount)
-        held[transfer.target] = add(held.get(transfer.target, ZERO), transfer.amount)
-    return held
-
-
 def drawing_order(grants: Iterable[Grant]) -> list[Grant]:
-    """By priority; then what expires first, what is older, and the key, so that there is one order only."""
-    return sorted(grants, key=lambda grant: (grant.priority, grant.expires_at or _NEVER, grant.effective_at, grant.key))
+    """Quantities before amounts; by priority; then what expires first, what is older, and the key: there is one order only."""
+    return sorted(
+        grants,
+        key=lambda grant: (
+            grant.meter is None,
+            grant.priority,
+            grant.expires_at or _NEVER,
+            grant.effective_at,
+            grant.key,
+        ),
+    )
 
 
 def draw_down(
-    grants: Sequence[Grant],
-    held: Mapping[Pot, Decimal],
-    amount: Decimal,
-    *,
-    at: datetime,
-    spent_on: str,
-    overdraft_max: Decimal = ZERO,
-) -> Drawing:
-    """Cover an amount (or a quantity) from grants that are all in it; nothing is drawn for an amount of zero or less.
+    payables: Sequence[Payable], grants: Iterable[Grant], held: Mapping[str, Decimal], currency: Currency
+) -> list[Draw]:
+    """Pay from grants, as far as they go: each down to zero, in order, and then those that may be overdrawn, in the same order.
 
-    `held` is what balances() says. What the grants do not cover may overdraw, by `overdraft_max` in all.
+    `payables` are none below zero, and cut at the bounds of all grants; `held` is what is in each grant, by key. A grant
+    pays in order of lines, of each the earliest first.
     """
-    target, transfers, open_amount = Pot(PotKind.SPENT, spent_on), [], max(amount, ZERO)
-    sources = [
-        (pot, held.get(pot, ZERO))
-        for grant in drawing_order(grants)
-        if grant.usable_at(at)
-        for pot in [Pot(PotKind.GRANT, grant.key)]
-    ]
-    sources.append((OVERDRAFT, add(overdraft_max, held.get(OVERDRAFT, ZERO))))
-    for pot, available in sources:
-        taken = min(open_amount, available)
-        if taken > ZERO:
-            transfers.append(Transfer(at=at, source=pot, target=target, amount=taken))
-            open_amount = subtract(open_amount, taken)
-    return Drawing(tuple(transfers), open_amount)
+    draws: dict[tuple[str, Origin], Draw] = {}
+    left = dict(held)
+    open_parts = list(payables)
+    order = drawing_order(grants)
+    for floors in (dict.fromkeys((grant.key for grant in order), ZERO), {g.key: g.overdraft_max for g in order}):
+        for grant in order:
+            for place, payable in enumerate(open_parts):
+                available = add(left.get(grant.key, ZERO), floors[grant.key])
+                if available <= ZERO or not payable.amount.amount or not grant.pays(payable, currency):
+                    continue
+                draw = _draw(grant, payable, available)
+                if draw.worth.amount:
+                    left[grant.key] = subtract(left.get(grant.key, ZERO), draw.amount)
+                    open_parts[place] = _without(payable, draw)
+                    known = draws.get((grant.key, payable.origin))
+                    draws[grant.key, payable.origin] = draw if known is None else _together(known, draw)
+    return list(draws.values())
 
 
-def expire(grants: Iterable[Grant], held: Mapping[Pot, Decimal], *, at: datetime) -> tuple[Transfer, ...]:
-    """Take out of their pots what can be drawn on no more, as of when each grant expired."""
-    return tuple(
-        Transfer(at=grant.expires_at, source=pot, target=EXPIRED, amount=held[pot])
-        for grant in drawing_order(grants)
-        for pot in [Pot(PotKind.GRANT, grant.key)]
-        if grant.expires_at is not None and grant.expired_at(at) and held.get(pot, ZERO) > ZERO
-    )
+def _draw(grant: Grant, payable: Payable, available: Decimal) -> Draw:
+    """What a grant pays of this: a quantity pays the share of the amount that it is of the quantity that is charged."""
+    if grant.meter is None:
+        paid = rounded(min(available, payable.amount.amount), payable.amount.currency)
+        return Draw(grant, payable.origin, paid.amount, paid)
+    amount = min(available, payable.quantity)
+    share = cut(multiply(payable.amount.amount, amount), payable.quantity, PRORATED_DIGITS)
+    return Draw(grant, payable.origin, amount, rounded(share, payable.amount.currency))
 
 
-def give_back(transfers: Iterable[Transfer], *, at: datetime) -> tuple[Transfer, ...]:
-    """Undo transfers, the last first: what was spent on a statement that is void goes back to where it came from."""
-    return tuple(
-        Transfer(at=at, source=transfer.target, target=transfer.source, amount=transfer.amount)
-        for transfer in reversed(tuple(transfers))
-    )
+def _without(payable: Payable, draw: Draw) -> Payable:
+    """What is left to be paid for; an amount pays for as much of the quantity as it pays of what that costs."""
+    amount = Money(subtract(payable.amount.amount, draw.worth.amount), payable.amount.currency)
+    if draw.grant.meter is not None:
+        return msgspec.structs.replace(payable, amount=amount, quantity=subtract(payable.quantity, draw.amount))
+    quantity = trimmed(cut(multiply(payable.quantity, amount.amount), payable.amount.amount, FRACTION_DIGITS_MAX))
+    return msgspec.structs.replace(payable, amount=amount, quantity=quantity)
+
+
+def _together(one: Draw, other: Draw) -> Draw:
+    worth = Money(add(one.worth.amount, other.worth.amount), one.worth.currency)
+    return Draw(one.grant, one.origin, add(one.amount, other.amount), worth)
+
+
+def give_back(drawn: Sequence[Drawn], worth: Decimal) -> list[Drawn]:
+    """What of `drawn` (the newest first) is given back for so much worth: of each all, but of the last one, as far as they go.
+
+    Of a quantity so much goes back as its worth is of what it was worth, cut after 18 digits.
+    """
+    returns: list[Drawn] = []
+    for each in drawn:
+        if worth <= ZERO:
+            break
+        taken = min(worth, each.worth.amount)
+        amount = each.amount
+        if taken < each.worth.amount:
+            share = multiply(each.amount, taken)
+            amount = trimmed(cut(share, each.worth.amount, FRACTION_DIGITS_MAX)) if each.is_quantity else taken
+        if amount > ZERO:
+            returns.append(Drawn(each.name, amount, rounded(taken, each.worth.currency), each.is_quantity))
+            worth = subtract(worth, taken)
+    return returns

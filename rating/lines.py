@@ -21,6 +21,8 @@ class LineKind(Enum):
     MAXIMUM = "MAXIMUM"
     DISCOUNT = "DISCOUNT"
     ADJUSTMENT = "ADJUSTMENT"
+    # Of what was granted beforehand: no line of a calculation, but of what is drawn once all others are there.
+    CREDIT = "CREDIT"
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

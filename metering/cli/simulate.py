@@ -1,28 +1,27 @@
 """`metering simulate`: what everybody would owe for a month on another plan."""
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metering.cli.console import ERR, say
-from metering.cli.export import Format, chosen_format, warn_of_formulas, written
-from metering.cli.export_files import CsvTable, ParquetTable, Table
-from metering.cli.running import with_database
+from metering.cli.console import say, steps_bar
+from metering.cli.export_destination import Destination
+from metering.cli.export_files import Table
+from metering.cli.running import unattended, with_database
 from metering.cli.statements import month_of
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
 from metering.limits import LIMITS, Limits
 from metering.statements import simulations
 from metering.statements.simulations import PageAsked, Report, Row, SimulationOrder, check_order
-from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.definitions import plan_of
 from rating.periods import instant_text
@@ -87,16 +86,11 @@ def simulate(
         accounts=None if account is None else [account],
         by_user=by_user,
     )
-    chosen = _format_of(output, escape_formulas=escape_formulas)
-    with with_database(read_settings(data_dir=data_dir)) as settings, ExitStack() as stack:
-        file = None if output is None else stack.enter_context(written(output))
-        table = None if file is None else _table(file, chosen, escape_formulas=escape_formulas)
+    destination = Destination(output=output, escape_formulas=escape_formulas, data_dir=data_dir)
+    _check(destination)
+    with _opened(destination) as (settings, table):
         report = asyncio.run(_run(settings, order, table))
-        if table is not None:
-            table.close()
-    if table is not None:
-        warn_of_formulas(table, escape_formulas=escape_formulas)
-    _say(report, is_written=table is not None)
+    _say(report, is_written=output is not None)
 
 
 def _draft_of(path: Path) -> Plan:
@@ -110,41 +104,43 @@ def _draft_of(path: Path) -> Plan:
         raise InvalidInputError([InputIssue(("--draft",), f"{str(path)!r:.200} holds no plan: {error}.")]) from error
 
 
-def _format_of(output: Path | None, *, escape_formulas: bool) -> Format:
-    """What a file is written as. Raises InvalidInputError."""
-    if output is not None and output.suffix.lower() not in {".csv", ".parquet"}:
+def _check(destination: Destination) -> None:
+    """Raise InvalidInputError where rows cannot be written as that."""
+    output = destination.output
+    if output is None:
+        return
+    if output.suffix.lower() not in {".csv", ".parquet"}:
         raise InvalidInputError([InputIssue(("--output",), f"{output.name} is not .csv or .parquet; name it so.")])
-    chosen, issues = chosen_format(None, output, escape_formulas=escape_formulas)
+    issues = destination.faults()
     if issues:
         raise InvalidInputError(issues)
-    return chosen
 
 
-def _table(file: IO[bytes], chosen: Format, *, escape_formulas: bool) -> Table:
-    names = (*_TEXTS, *_AMOUNTS)
-    if chosen == "csv":
-        return CsvTable(file, names, escape_formulas=escape_formulas)
-    return ParquetTable(file, names, _TEXTS, instants=(), decimals=_AMOUNTS, numbers=())
+@contextmanager
+def _opened(destination: Destination) -> Iterator[tuple[Settings, Table | None]]:
+    """The database, and the table where rows are to be written."""
+    if destination.output is None:
+        with with_database(read_settings(data_dir=destination.data_dir)) as settings:
+            yield settings, None
+    else:
+        kinds = {"instants": (), "decimals": _AMOUNTS, "numbers": ()}
+        with destination.table((*_TEXTS, *_AMOUNTS), _TEXTS, **kinds) as opened:
+            yield opened
 
 
 async def _run(settings: Settings, order: SimulationOrder, table: Table | None) -> Report:
-    limits = msgspec.structs.replace(LIMITS, statement_seconds_max=LIMITS.unattended_statement_seconds_max)
-    database = await Database.connect(settings, limits)
     try:
-        async with Snapshot(database) as snapshot:
+        async with unattended(settings) as (database, limits), Snapshot(database) as snapshot:
             return await _walked(snapshot, order, table, limits)
     except InvalidInputError as error:
         raise InvalidInputError([_by_option(issue) for issue in error.issues]) from error
-    finally:
-        await database.close()
 
 
 async def _walked(snapshot: Snapshot, order: SimulationOrder, table: Table | None, limits: Limits) -> Report:
     """What it comes to; the rows go into the table as they are found."""
     simulation = await check_order(snapshot, order, limits)
     report = Report(simulation, [_SHOWN])
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERR) as bar:
+    with steps_bar() as bar:
         task = bar.add_task("Rating", total=simulation.subscriptions)
         async for batch in simulations.simulate(snapshot, simulation, limits):
             report.add(batch)

@@ -17,7 +17,7 @@ from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
 from metering.limits import LIMITS
 from metering.statements.batch import Billed, Month, Outcome, bill, count_subscriptions
-from rating.exact import ZERO, add
+from rating.exact import ZERO, add, subtract
 
 _BY: Final = "metering statements"
 # As many failures are shown as a person reads.
@@ -26,10 +26,13 @@ _MONTH_FORM: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 class _Run(msgspec.Struct):
-    """What a run has come to so far: outcomes, amounts by currency, statements with unrated usage, failures."""
+    """What a run has come to so far: outcomes, amounts by currency and what credits pay of them, statements with unrated usage,
+    failures.
+    """
 
     counts: Counter[Outcome] = msgspec.field(default_factory=Counter)
     totals: dict[str, Decimal] = {}
+    credits: dict[str, Decimal] = {}
     unrated: int = 0
     failures: list[Billed] = []
 
@@ -42,6 +45,8 @@ class _Run(msgspec.Struct):
             return
         code = statement.currency.code
         self.totals[code] = add(self.totals.get(code, ZERO), statement.total.amount)
+        paid = subtract(statement.owed.amount, statement.total.amount)
+        self.credits[code] = add(self.credits.get(code, ZERO), paid)
         self.unrated += bool(statement.evidence.unrated)
 
 
@@ -102,7 +107,8 @@ def _report(period: str, run: _Run) -> None:
     outcomes = ", ".join(f"{run.counts[outcome]:,} {outcome.value}" for outcome in Outcome if run.counts[outcome])
     say(f"{period}: {outcomes or 'no statements'}")
     for code, total in sorted(run.totals.items()):
-        say(f"  {total:,f} {code}")
+        paid = run.credits.get(code, ZERO)
+        say(f"  {total:,f} {code}" + (f" before credits, and {paid:,f} {code} of credits" if paid else ""))
     if run.unrated:
         say(f"  {run.unrated:,} with usage that no price covers: `metering export statements` names them")
     for billed in run.failures[:_FAILURES_SHOWN]:

@@ -13,6 +13,7 @@ import msgspec
 from metering.errors import ConflictError, NotFoundError
 from metering.limits import Limits
 from metering.periods import day_start
+from metering.statements.credits import with_credits
 from metering.statements.drafts import Draft, task_of
 from metering.statements.finalize import Revision, finalize_by, keep, read_revisions
 from metering.statements.history import Due, History
@@ -96,7 +97,8 @@ async def read_page(snapshot: Snapshot, month: Month, after: str | None, limits:
     dues = [(history, due) for history in histories for due in _dues(history, month)]
     billed = [_final(history, due) for history, due in dues if history.final_of(due) is not None]
     tasks = [task_of(history, due) for history, due in dues if history.final_of(due) is None]
-    for task, draft in zip(tasks, await draft_all(snapshot, tasks), strict=True):
+    drafts = await with_credits(snapshot, await draft_all(snapshot, tasks))
+    for task, draft in zip(tasks, drafts, strict=True):
         if isinstance(draft, ConflictError):
             key = task.history.subscription.key
             billed.append(Billed(Outcome.FAILED, key, task.due.period, None, str(draft)))

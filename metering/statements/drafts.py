@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from metering.rollups.read import Total
+from metering.statements.credit_lines import Basis, CreditLine, owed_after
 from metering.statements.figures import Needed
 from metering.statements.history import Carried, Due, History, StatementStatus
 from metering.statements.records import (
@@ -37,11 +38,19 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     lines: tuple[StatementLine, ...]
     evidence: Evidence
+    # What it would draw of credits, where that was asked for; the total is before it.
+    credits: tuple[CreditLine, ...] = ()
+    basis: Basis | None = None
 
     @property
     def status(self) -> StatementStatus:
         """DRAFT."""
         return StatementStatus.DRAFT
+
+    @property
+    def owed(self) -> Money:
+        """The total after credits."""
+        return owed_after(self.total, self.credits)
 
     @property
     def is_empty(self) -> bool:

@@ -43,6 +43,7 @@ def _statement_rows(statement: Statement) -> Iterator[tuple[object, ...]]:
     yield (
         None if final is None else final.id,
         *_in_both(statement),
+        statement.owed.amount,
         statement.total.amount,
         None if final is None else final.finalized_at,
         None if final is None else final.finalized_by,
@@ -77,9 +78,9 @@ def _charge_rows(statement: Statement) -> Iterator[tuple[object, ...]]:
 
 
 STATEMENTS: Final = Columns(
-    names=("id", *_IN_BOTH, "total", "finalized_at", "finalized_by", "unrated_events"),
+    names=("id", *_IN_BOTH, "total", "total_before_credits", "finalized_at", "finalized_by", "unrated_events"),
     instants=("from", "to", "as_of", "finalized_at"),
-    decimals=("total",),
+    decimals=("total", "total_before_credits"),
     numbers=("id", "unrated_events"),
     rows=_statement_rows,
 )

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.keys import ApiKey
 from metering.limits import Limits
+from metering.statements.credit_lines import credits_json
+from metering.statements.credits import Drawing, book, draw, give_back_drawn
 from metering.statements.drafts import Draft
 from metering.statements.history import FinalStatement
 from metering.statements.kept import final_of, find_kept
@@ -87,8 +89,14 @@ async def keep(
         current = [each for each in drafts if revisions.get(each.subscription) == now.get(each.subscription)]
         if not current:
             return []
-        rows = await connection.fetch(sql("statements.insert_statements"), *zip(*map(_cells, current), strict=True), by)
-    return [final_of(row) for row in rows]
+        drawings = await draw(connection, current)
+        cells = zip(*map(_cells, current, drawings), strict=True)
+        rows = await connection.fetch(sql("statements.insert_statements"), *cells, by)
+        finals = [final_of(row) for row in rows]
+        by_name = {(each.subscription, each.period): each for each in finals}
+        drawn = [(by_name[each.subscription, each.period], made) for each, made in zip(current, drawings, strict=True)]
+        await book(connection, drawn, by=by)
+    return finals
 
 
 async def void_statement(
@@ -96,8 +104,8 @@ async def void_statement(
 ) -> FinalStatement:
     """Take a final statement back: it stays on record, and its period is a draft again.
 
-    Raises NotFoundError where there is none that the caller may see; ConflictError where it was voided before;
-    InvalidInputError for a reason that is none.
+    What it drew of credits goes back to them. Raises NotFoundError where there is none that the caller may see; ConflictError
+    where it was voided before, or later statements built on what it drew; InvalidInputError for a reason that is none.
     """
     if not reason.strip() or len(reason) > limits.reason_chars_max or "\0" in reason:
         message = f"A reason has 1 to {limits.reason_chars_max:,} characters, not only spaces, none of them NUL."
@@ -113,6 +121,7 @@ async def void_statement(
         )
         if row is None:
             raise ConflictError("This statement was voided before; its period is a draft, unless it was frozen again.")
+        await give_back_drawn(connection, statement_id, by=f"{key.name} ({key.prefix})")
     return final_of(row)
 
 
@@ -120,7 +129,7 @@ def _revisions(rows: Sequence[Any]) -> dict[str, Revision]:
     return {row["subscription"]: Revision(row["frozen"], row["voided"]) for row in rows}
 
 
-def _cells(draft: Draft) -> tuple[object, ...]:
+def _cells(draft: Draft, drawing: Drawing) -> tuple[object, ...]:
     return (
         draft.account,
         draft.subscription,
@@ -132,4 +141,5 @@ def _cells(draft: Draft) -> tuple[object, ...]:
         draft.as_of,
         lines_json(draft.lines),
         evidence_json(draft.evidence),
+        credits_json(drawing.lines),
     )

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import msgspec
 
+from metering.statements.credit_lines import CreditLine, owed_after, read_credits
 from metering.statements.figures import Subscriber
 from metering.statements.records import Evidence, StatementLine, read_evidence, read_lines
 from metering.subscriptions import RatedSubscription
@@ -45,6 +46,7 @@ class FinalStatement(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     as_of: datetime
     lines_text: str
     evidence_text: str
+    credits_text: str = "[]"
     finalized_at: datetime
     finalized_by: str
     voided_at: datetime | None = None
@@ -65,6 +67,16 @@ class FinalStatement(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def evidence(self) -> Evidence:
         """What it was made of."""
         return read_evidence(self.evidence_text)
+
+    @cached_property
+    def credits(self) -> tuple[CreditLine, ...]:
+        """What credits paid when it was frozen; the total is before them."""
+        return read_credits(self.credits_text, self.currency)
+
+    @property
+    def owed(self) -> Money:
+        """The total after credits."""
+        return owed_after(self.total, self.credits)
 
 
 class Due(msgspec.Struct, frozen=True):

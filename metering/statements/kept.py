@@ -77,6 +77,7 @@ def final_of(row: Any) -> FinalStatement:
         as_of=in_utc(row["as_of"]),
         lines_text=row["lines"],
         evidence_text=row["evidence"],
+        credits_text=row["credits"],
         finalized_at=in_utc(row["finalized_at"]),
         finalized_by=row["finalized_by"],
         voided_at=None if row["voided_at"] is None else in_utc(row["voided_at"]),

@@ -11,6 +11,7 @@ from metering.limits import Limits
 from metering.meters import Definition, read_definitions
 from metering.rated_meters import rated_meter
 from metering.rollups.read_meter import raw_period
+from metering.statements.credits import with_credits
 from metering.statements.drafts import Draft, Task, draft_of, task_of
 from metering.statements.figures import FiguresRead, Needed, metered_period, read_figures
 from metering.statements.history import Due, FinalStatement, History, StatementStatus
@@ -39,7 +40,7 @@ async def statement_at(
     final = history.final_of(due)
     if final is not None:
         return final
-    (draft,) = await draft_all(snapshot, [task_of(history, due)])
+    (draft,) = await with_credits(snapshot, await draft_all(snapshot, [task_of(history, due)]))
     if isinstance(draft, ConflictError):
         raise draft
     if draft.is_empty:
@@ -208,7 +209,7 @@ async def _of_page(
     while queue and len(found) < count:
         turn, queue = queue[: count - len(found)], queue[count - len(found) :]
         tasks = [task_of(*each) for _, each in turn if isinstance(each, tuple)]
-        drafts = iter(await draft_all(snapshot, tasks))
+        drafts = iter(await with_credits(snapshot, await draft_all(snapshot, tasks)))
         for _, each in turn:
             statement = next(drafts) if isinstance(each, tuple) else each
             if isinstance(statement, FinalStatement) or (isinstance(statement, Draft) and not statement.is_empty):

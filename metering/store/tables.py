@@ -364,6 +364,8 @@ statement: Final = sa.Table(
     # As metering/statements/records.py writes them, decimals as strings.
     sa.Column("lines", postgresql.JSONB, nullable=False),
     sa.Column("evidence", postgresql.JSONB, nullable=False),
+    # What credits paid when it was frozen; the total is before them. Final statements of before there were credits have none.
+    sa.Column("credits", postgresql.JSONB, nullable=False, server_default=sa.text("'[]'")),
     sa.Column("finalized_at", INSTANT, nullable=False, server_default=sa.func.now()),
     _text("finalized_by", required=True),
     # NULL: it counts.
@@ -384,6 +386,77 @@ statement: Final = sa.Table(
         unique=True,
         postgresql_where=sa.text("voided_at IS NULL"),
     ),
+)
+
+# Credits of accounts. All but the void stays as it was granted; `balance` is what its entries come to, and whoever draws
+# locks it first. See docs/adr/0018.
+credit_grant: Final = sa.Table(
+    "credit_grant",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("account", required=True),
+    # The caller's, so that granting again is the same grant.
+    _text("key", required=True),
+    # What the amount is in: a currency, or a quantity of a meter.
+    _text("currency_code"),
+    _text("meter"),
+    sa.Column("amount", sa.Numeric, nullable=False),
+    # Whose prices it pays for; all, where there are none.
+    sa.Column("meters", postgresql.ARRAY(TEXT), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("overdraft_max", sa.Numeric, nullable=False),
+    sa.Column("effective_at", INSTANT, nullable=False),
+    sa.Column("expires_at", INSTANT),
+    _text("note"),
+    sa.Column("granted_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("granted_by", required=True),
+    sa.Column("voided_at", INSTANT),
+    _text("voided_by"),
+    _text("void_reason"),
+    sa.Column("balance", sa.Numeric, nullable=False, server_default="0"),
+    sa.UniqueConstraint("account", "key"),
+    sa.CheckConstraint("(currency_code IS NULL) <> (meter IS NULL)", name="unit"),
+    sa.CheckConstraint("amount > 0 AND overdraft_max >= 0 AND priority >= 0", name="amount"),
+    sa.CheckConstraint("effective_at < expires_at", name="period"),
+    sa.CheckConstraint("balance >= -overdraft_max", name="balance"),
+    sa.CheckConstraint(
+        "(voided_at IS NULL) = (voided_by IS NULL) AND (voided_at IS NULL) = (void_reason IS NULL)", name="void"
+    ),
+)
+
+# The ledger: what one pot gives, and another takes. Triggers refuse any change of it, and move the balances.
+credit_entry: Final = sa.Table(
+    "credit_entry",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column(
+        "grant_id", sa.BigInteger, sa.ForeignKey("credit_grant.id", name="credit_entry_grant_id_fkey"), nullable=False
+    ),
+    _text("source", required=True),
+    _text("target", required=True),
+    # In what the grant is in.
+    sa.Column("amount", sa.Numeric, nullable=False),
+    # What it is on the statement, in the statement's currency.
+    sa.Column("worth", sa.Numeric),
+    # The statement that moved it.
+    sa.Column("statement_id", sa.BigInteger, sa.ForeignKey("statement.id", name="credit_entry_statement_id_fkey")),
+    # The drawing that it gives back, or draws again.
+    sa.Column("drawn_id", sa.BigInteger, sa.ForeignKey("credit_entry.id", name="credit_entry_drawn_id_fkey")),
+    sa.Column("effective_at", INSTANT, nullable=False),
+    sa.Column("booked_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("booked_by", required=True),
+    sa.CheckConstraint("amount > 0 AND worth > 0", name="amount"),
+    sa.CheckConstraint(
+        "(source, target) IN (('ISSUED', 'GRANT'), ('GRANT', 'STATEMENT'), ('STATEMENT', 'GRANT'))", name="pots"
+    ),
+    sa.CheckConstraint(
+        "(source = 'ISSUED') = (statement_id IS NULL) AND (source = 'ISSUED') = (worth IS NULL) "
+        "AND (source <> 'STATEMENT' OR drawn_id IS NOT NULL) AND (source <> 'ISSUED' OR drawn_id IS NULL)",
+        name="statement",
+    ),
+    sa.Index(None, "grant_id", "effective_at"),
+    sa.Index(None, "statement_id"),
+    sa.Index(None, "drawn_id"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

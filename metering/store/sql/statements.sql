@@ -32,15 +32,17 @@ SELECT key FROM subscription WHERE key = ANY ($1::text[]) ORDER BY key FOR UPDAT
 
 -- name: insert_statements
 -- Freeze statements. $1 accounts, $2 subscriptions, $3 and $4 their periods, $5 whether they are closing ones, $6 currencies,
--- $7 totals, $8 as of when, $9 lines and $10 evidence as JSON, $11 by whom.
+-- $7 totals, $8 as of when, $9 lines, $10 evidence and $11 credits as JSON, $12 by whom.
 INSERT INTO statement (
-    account, subscription, period_from, period_to, is_closing, currency_code, total, as_of, lines, evidence, finalized_by
+    account, subscription, period_from, period_to, is_closing, currency_code, total, as_of, lines, evidence, credits,
+    finalized_by
 )
 SELECT account, subscription, period_from, period_to, is_closing, currency_code, total, as_of, lines::jsonb,
-       evidence::jsonb, $11
+       evidence::jsonb, credits::jsonb, $12
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::boolean[], $6::text[], $7::numeric[],
-            $8::timestamptz[], $9::text[], $10::text[])
-    AS made (account, subscription, period_from, period_to, is_closing, currency_code, total, as_of, lines, evidence)
+            $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+    AS made (account, subscription, period_from, period_to, is_closing, currency_code, total, as_of, lines, evidence,
+             credits)
 RETURNING *;
 
 -- name: void_statement
