@@ -72,7 +72,7 @@ async def read_charges(snapshot: Snapshot, question: Question, limits: Limits) -
     asked = _asked(question)
     sums: dict[Key, dict[str, Money]] = {}
     async for histories in _pages(snapshot, question, limits):
-        statements = await _statements(snapshot, histories, asked)
+        statements = await statements_within(snapshot, histories, asked)
         usage = await _usage(snapshot, statements, question)
         # Of many statements this takes a while, in which others are served.
         await asyncio.to_thread(_add_up, sums, statements, usage, question)
@@ -127,8 +127,11 @@ def _keeps(filters: Mapping[Dimension, ValueFilter], values: Mapping[Dimension, 
     )
 
 
-async def _statements(snapshot: Snapshot, histories: Sequence[History], asked: Period) -> list[Statement]:
-    """The statements that count and whose periods touch the one that is asked for."""
+async def statements_within(snapshot: Snapshot, histories: Sequence[History], asked: Period) -> list[Statement]:
+    """The statements that count and whose periods touch the one that is asked for.
+
+    Raises InvalidInputError where one was not frozen and cannot be computed any more.
+    """
     statements: list[Statement] = [
         final for history in histories for final in history.finals if final.period.within(asked) is not None
     ]
