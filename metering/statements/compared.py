@@ -5,6 +5,7 @@ They are rated at other prices by the figures that they were made of, as far as 
 was not asked for, or not for that stretch of time.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,7 +19,7 @@ from metering.statements.figures import Needed
 from metering.statements.history import FinalStatement, History
 from metering.statements.read import Statement
 from metering.statements.records import PartTerms, RatedTerms, figures_of
-from rating.exact import total
+from rating.exact import ZERO, add
 from rating.explain import Billed, ChangeCause
 from rating.lines import Line, LineKind
 from rating.meters import Figure, Meter
@@ -119,8 +120,8 @@ def _version(versions: Versions, plan: str, version: int) -> Plan:
     return next(each for each in versions[plan] if each.version == version)
 
 
-class KnownFigures(msgspec.Struct, frozen=True):
-    """Figures by meter and period."""
+class KnownFigures(msgspec.Struct, frozen=True, dict=True):
+    """Figures by meter and period; those of one meter do not overlap."""
 
     figures: Figures
     definitions: Mapping[str, Definition]
@@ -130,11 +131,23 @@ class KnownFigures(msgspec.Struct, frozen=True):
         found = self.figures.get((meter, period))
         if found is not None or self.definitions[meter].aggregation not in ADDED:
             return found
-        of_meter = ((part, figure) for (of, part), figure in self.figures.items() if of == meter)
-        parts = sorted((each for each in of_meter if each[0].within(period) == each[0]), key=lambda each: each[0])
-        if [period.start, *(part.end for part, _ in parts)] != [*(part.start for part, _ in parts), period.end]:
-            return None
-        return Figure(total(each.quantity for _, each in parts), sum(each.events for _, each in parts))
+        in_order = self._in_order.get(meter, [])
+        at, quantity, events = period.start, ZERO, 0
+        for part, figure in in_order[bisect_left(in_order, at, key=lambda each: each[0].start) :]:
+            if part.start != at or part.end > period.end:
+                return None
+            at, quantity, events = part.end, add(quantity, figure.quantity), events + figure.events
+            if at == period.end:
+                return Figure(quantity, events)
+        return None
+
+    @cached_property
+    def _in_order(self) -> Mapping[str, list[tuple[Period, Figure]]]:
+        """Each meter's figures, in order of time."""
+        by_meter: dict[str, list[tuple[Period, Figure]]] = {}
+        for meter, period in sorted(self.figures):
+            by_meter.setdefault(meter, []).append((period, self.figures[meter, period]))
+        return by_meter
 
 
 # ---------------------------------------------------------------- stages
