@@ -181,10 +181,12 @@ class TooLargeError(MeteringError):
 
     code = "too_large"
 
-    def __init__(self, points: int, maximum: int) -> None:
+    def __init__(
+        self,
+        points: int,
+        maximum: int,
+        advice: str = "Ask for fewer groups, a shorter period or a larger bucket.",
+    ) -> None:
         self.points = points
         self.maximum = maximum
-        super().__init__(
-            f"This would be {points:,} points; one answer may have {maximum:,}. "
-            "Ask for fewer groups, a shorter period or a larger bucket."
-        )
+        super().__init__(f"This would be {points:,} points; one answer may have {maximum:,}. {advice}")

@@ -91,14 +91,27 @@ def charges_within(lines: Sequence[Line], usage: UsageBehind, nobody: Key, asked
     the way of the amounts that it is taken from.
     """
     parts: list[_Part] = []
+    is_discounted = any(_is_discount(line) for line in lines)
     for line in lines:
-        is_discount = line.origin.price is None and line.kind is LineKind.DISCOUNT
-        own = _discounted(line, parts) if is_discount else _shared(line, usage, nobody)
-        parts.extend(own)
+        own = _discounted(line, parts) if _is_discount(line) else _shared(line, usage, nobody)
+        if is_discounted:
+            parts.extend(own)
         for part in own:
             amount = part.within(asked)
             if amount.amount:
                 yield Charge(line, part.key, amount, part.recurring)
+
+
+def shares_held(lines: Sequence[Line], usage: UsageBehind) -> int:
+    """How many shares of a statement's lines are held at a time: those of a line, or of all where a discount follows them."""
+    pairs = (metered_by(line) for line in lines)
+    counts = [0 if pair is None else len(usage.get(pair, ())) for pair in pairs]
+    return sum(counts) if any(_is_discount(line) for line in lines) else max(counts, default=0)
+
+
+def _is_discount(line: Line) -> bool:
+    """Whether it is a discount on the whole plan."""
+    return line.origin.price is None and line.kind is LineKind.DISCOUNT
 
 
 def _shared(line: Line, usage: UsageBehind, nobody: Key) -> list[_Part]:

@@ -55,8 +55,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 class Rating(msgspec.Struct, frozen=True):
     """Amounts by key: for usage (with discounts on it, and minimums), and for time."""
 
-    usage: Mapping[Key, Decimal]
-    recurring: Mapping[Key, Decimal]
+    usage: _Sums
+    recurring: _Sums
 
 
 class ExplainedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +100,11 @@ class Changes:
         self._amounts: dict[tuple[ChangeCause, Key], Decimal] = {}
         # What each meter counted of a key, before and after.
         self._used: dict[Key, dict[str, list[Decimal]]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many parts are held, also of such that come to nothing."""
+        return len(self._amounts)
 
     def add(self, before: Side, after: Side) -> None:
         """Add what changed of a subscription."""
@@ -175,18 +180,20 @@ class Changes:
         return rated
 
     def _rated(self, lines: Sequence[Line], side: Side) -> Rating:
-        charges = list(charges_within(lines, side.usage, side.nobody, side.asked))
-        return Rating(
-            usage=self._by_key(each for each in charges if not each.recurring),
-            recurring=self._by_key(each for each in charges if each.recurring),
-        )
+        rating = Rating({}, {})
+        for charge in charges_within(lines, side.usage, side.nobody, side.asked):
+            self._sum(rating.recurring if charge.recurring else rating.usage, charge)
+        return rating
 
     def _by_key(self, charges: Iterable[Charge]) -> _Sums:
         sums: _Sums = {}
         for charge in charges:
-            key = self._short(charge.key)
-            sums[key] = add(sums.get(key, ZERO), charge.amount.amount)
+            self._sum(sums, charge)
         return sums
+
+    def _sum(self, sums: _Sums, charge: Charge) -> None:
+        key = self._short(charge.key)
+        sums[key] = add(sums.get(key, ZERO), charge.amount.amount)
 
     def _change(self, cause: ChangeCause, amounts: Mapping[Key, Decimal], *, plus: bool) -> None:
         for key, amount in amounts.items():

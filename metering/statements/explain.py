@@ -8,14 +8,13 @@ from typing import Final
 
 import msgspec
 
-from metering.accounts import find_account
-from metering.errors import InputIssue, InvalidInputError, NotFoundError
+from metering.errors import InputIssue, InvalidInputError, NotFoundError, TooLargeError
 from metering.events import Dimension
 from metering.limits import Limits
 from metering.meters import Definition, read_definitions
 from metering.plans import versions_of
 from metering.rated_meters import rated_meter
-from metering.statements.behind import GRAIN, read_behind
+from metering.statements.behind import GRAIN, by_subscriber, check_shares, read_behind
 from metering.statements.charges import statements_within
 from metering.statements.compared import (
     ADDED,
@@ -32,7 +31,7 @@ from metering.statements.kept import read_histories
 from metering.statements.read import Statement
 from metering.store.snapshot import Snapshot
 from metering.subscriptions import Subscription, choices_of, rated, read_subscriptions
-from rating.charges import Behind
+from rating.charges import Behind, UsageBehind, shares_held
 from rating.exact import ZERO
 from rating.explain import Changes, Explanation, Side, metered
 from rating.meters import Figure
@@ -94,18 +93,17 @@ async def explain_charges(
 ) -> Explained:
     """Why the charges of two periods differ. `accounts` are those that the caller may see; None means all.
 
-    Raises NotFoundError where the account is not there, or has no subscription; InvalidInputError where it is charged in
+    Raises NotFoundError where the account is not there, or has never had a subscription; InvalidInputError where it is charged in
     several currencies and none is named, or not in the one that is, and where usage that this takes is not kept any more.
     """
     found = _Found({}, set(), {})
-    is_seen = accounts is None or wanted.account in accounts
-    if is_seen:
+    if accounts is None or wanted.account in accounts:
         async for page in _pages(snapshot, wanted.account, limits):
             await _add_page(snapshot, page, wanted, found, limits)
     if not found.changes:
-        if is_seen and await find_account(snapshot, wanted.account) is not None:
-            raise NotFoundError(f"The account {wanted.account!r:.60} has no subscription, so nothing is charged.")
-        raise NotFoundError(f"There is no account {wanted.account!r:.60}.")
+        raise NotFoundError(
+            f"There is no account {wanted.account!r:.60} with a subscription: nothing is charged to it."
+        )
     changes = found.of_currency(wanted.currency_code)
     adding_up = {key for key, each in found.definitions.items() if each.aggregation in ADDED}
     explanation = await asyncio.to_thread(changes.explanation, wanted.top, adding_up)
@@ -158,12 +156,35 @@ class _Staged(msgspec.Struct, frozen=True):
 async def _add_page(
     snapshot: Snapshot, page: Sequence[Subscription], wanted: Comparison, found: _Found, limits: Limits
 ) -> None:
-    """Read, rate and add up what changed of these subscriptions."""
+    """Read, rate and add up what changed of these subscriptions; of some at a time, where all of it is too much to be held."""
     for each in page:
         code = each.currency_code
         if code not in found.changes:
             found.changes[code] = Changes(_currency(code), [GRAIN.index(by) for by in wanted.by])
     page = [each for each in page if wanted.currency_code in {None, each.currency_code}]
+    try:
+        before, after = await _both_sides(snapshot, page, wanted, found, limits)
+    except TooLargeError as error:
+        if len(page) == 1:
+            raise InvalidInputError([InputIssue(("input",), str(error))]) from error
+        half = len(page) // 2
+        await _add_page(snapshot, page[:half], wanted, found, limits)
+        await _add_page(snapshot, page[half:], wanted, found, limits)
+        return
+    for each, side_before, side_after in zip(page, before, after, strict=True):
+        changes = found.changes[each.currency_code]
+        # Of many keys this takes a while, in which others are served.
+        await asyncio.to_thread(changes.add, side_before, side_after)
+        if changes.size > limits.points_max:
+            held = f"{limits.points_max:,} are held"
+            message = f"The difference has {changes.size:,} parts; {held}. Tell them apart by fewer dimensions."
+            raise InvalidInputError([InputIssue(("input", "by"), message)])
+
+
+async def _both_sides(
+    snapshot: Snapshot, page: Sequence[Subscription], wanted: Comparison, found: _Found, limits: Limits
+) -> tuple[list[Side], list[Side]]:
+    """These subscriptions in both periods, rated at every stage. Raises TooLargeError where that is more than is held."""
     versions = await versions_of(snapshot, {terms.plan for each in page for terms in each.terms})
     until = (await snapshot.horizon()).as_of + limits.occurred_ahead_max + timedelta.resolution
     histories = await read_histories(snapshot, [rated(each, versions, until) for each in page])
@@ -178,13 +199,10 @@ async def _add_page(
     versions = {**versions, **await versions_of(snapshot, others)} if others else versions
     found.definitions |= await read_definitions(snapshot, _metered(versions))
     staged = [_staged(*each, versions) for each in zip(page, before, after, strict=True)]
-    sides = [
-        await _sides(snapshot, [pair[place] for pair in staged], found.definitions, wanted, name)
-        for place, name in enumerate((_BEFORE, _AFTER))
-    ]
-    for each, *of_both in zip(page, *sides, strict=True):
-        # Of many keys this takes a while, in which others are served.
-        await asyncio.to_thread(found.changes[each.currency_code].add, *of_both)
+    return (
+        await _sides(snapshot, [each for each, _ in staged], found.definitions, wanted, _BEFORE, limits),
+        await _sides(snapshot, [each for _, each in staged], found.definitions, wanted, _AFTER, limits),
+    )
 
 
 def _currency(code: str) -> Currency:
@@ -226,7 +244,12 @@ def _staged(
 
 
 async def _sides(
-    snapshot: Snapshot, staged: Sequence[_Staged], definitions: Mapping[str, Definition], wanted: Comparison, name: str
+    snapshot: Snapshot,
+    staged: Sequence[_Staged],
+    definitions: Mapping[str, Definition],
+    wanted: Comparison,
+    name: str,
+    limits: Limits,
 ) -> list[Side]:
     """The subscriptions in a period, rated at every stage, with the usage that amounts are shared by."""
     figures = await _figures(snapshot, staged, definitions, name)
@@ -235,23 +258,33 @@ async def _sides(
     # What falls into the period as a whole is an account's and a subscription's, whoever used it.
     is_coarse = set(wanted.by) <= set(SUBSCRIBER)
     needed: set[Needed] = set()
-    behind: dict[Needed, Sequence[Behind]] = {}
+    told: dict[Needed, Sequence[Behind]] = {}
     for each, side in zip(staged, sides, strict=True):
         for of in _lines_needed(each.compared, side):
             if not is_coarse or of.period.within(side.asked) != of.period:
                 needed.add(of)
             elif of in figures and definitions[of.meter].aggregation in ADDED:
-                behind[of] = [Behind(side.nobody, figures[of].quantity, ZERO, figures[of].quantity)]
+                told[of] = [Behind(side.nobody, figures[of].quantity, ZERO, figures[of].quantity)]
     with _told_of(name):
         asked = wanted.before if name == _BEFORE else wanted.after
-        behind |= await read_behind(snapshot, needed, definitions, asked)
-    of_each: dict[Subscriber, dict[tuple[str, Period], Sequence[Behind]]] = {}
-    for of, used in behind.items():
-        of_each.setdefault(of.subscriber, {})[of.meter, of.period] = used
+        read = await read_behind(snapshot, needed, definitions, asked, limits.shares_max)
+    _check_held(staged, sides, by_subscriber(read), limits)
+    usage = by_subscriber({**told, **read})
     return [
-        msgspec.structs.replace(side, usage=of_each.get(each.compared.history.subscriber, {}))
+        msgspec.structs.replace(side, usage=usage.get(each.compared.history.subscriber, {}))
         for each, side in zip(staged, sides, strict=True)
     ]
+
+
+def _check_held(
+    staged: Sequence[_Staged], sides: Sequence[Side], usage: Mapping[Subscriber, UsageBehind], limits: Limits
+) -> None:
+    """Raise TooLargeError where one billing period's lines have more shares, at any stage, than are held."""
+    for each, side in zip(staged, sides, strict=True):
+        own = usage.get(each.compared.history.subscriber, {})
+        for billed in (side.charged, *(lines for _, lines in side.stages)):
+            for lines in billed.values():
+                check_shares(shares_held(lines, own), limits.shares_max)
 
 
 async def _figures(

@@ -193,5 +193,5 @@ def test_scope_and_bound_keys(api: Api, database_url: str) -> None:
     assert "ChargesExplanation" == explain(api, account="other")["__typename"]
     for key, account in ((bound, "other"), (bound, "nobody"), (reader, "nobody")):
         answer = explain(api, key=key, account=account)
-        message = f"There is no account {account!r}."
+        message = f"There is no account {account!r} with a subscription: nothing is charged to it."
         assert ("NotFound", "NOT_FOUND", message) == (answer["__typename"], answer["code"], answer["message"])
