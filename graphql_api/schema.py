@@ -22,6 +22,7 @@ from graphql_api.credits import (
     resolve_void_credit_grant,
 )
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
+from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
@@ -246,6 +247,17 @@ class Query:
     ) -> CreditLedgerConnection:
         """See graphql_api/credits.py."""
         return await resolve_credit_ledger(account, first, after or None, info)
+
+    @strawberry.field(
+        description="Why the charges of one period differ from another's; the parts add up to the difference. Usage lines are "
+        "re-rated step by step: new usage at the old prices (VOLUME), then at the new version of the same plan (PRICE), then "
+        "on the new plan (PLAN); each step's attribution by key is the difference of the attributions before and after it. "
+        "What is owed for time, and adjustments, are compared directly.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def explain_charges(self, input: ExplainChargesInput, info: MeteringInfo) -> ExplainChargesResult:
+        """See graphql_api/explain_charges.py."""
+        return await resolve_explain_charges(input, info)
 
     @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:

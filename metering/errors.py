@@ -181,11 +181,14 @@ class TooLargeError(MeteringError):
 
     code = "too_large"
 
-    def __init__(self, points: int, maximum: int, message: str | None = None) -> None:
+    def __init__(
+        self,
+        points: int,
+        maximum: int,
+        advice: str = "Ask for fewer groups, a shorter period or a larger bucket.",
+        *,
+        message: str | None = None,
+    ) -> None:
         self.points = points
         self.maximum = maximum
-        super().__init__(
-            message
-            or f"This would be {points:,} points; one answer may have {maximum:,}. "
-            "Ask for fewer groups, a shorter period or a larger bucket."
-        )
+        super().__init__(message or f"This would be {points:,} points; one answer may have {maximum:,}. {advice}")

@@ -64,6 +64,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One answer
     page_rows_max: int = 1_000
     points_max: int = 100_000
+    # Amounts are shared out among all combinations of dimensions, whatever they are asked by; a share takes about a kilobyte.
+    shares_max: int = 250_000
     filter_values_max: int = 1_000
     graphql_tokens_max: int = 5_000
     graphql_depth_max: int = 20

@@ -37,11 +37,12 @@ UsageBehind: TypeAlias = Mapping[tuple[str, Period], Sequence[Behind]]
 
 
 class Charge(msgspec.Struct, frozen=True, gc=False):
-    """What of a line falls into a period for a key; never zero."""
+    """What of a line falls into a period for a key; never zero. `recurring` tells what is owed for time from the rest."""
 
     line: Line
     key: Key
     amount: Money
+    recurring: bool
 
 
 class _Part(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +57,7 @@ class _Part(msgspec.Struct, frozen=True, gc=False):
     period: Period
     behind: Behind | None = None
     rate: tuple[int, int] = (0, 1)
+    recurring: bool = False
 
     def within(self, asked: Period) -> Money:
         if self.line.kind is LineKind.ADJUSTMENT:
@@ -89,14 +91,27 @@ def charges_within(lines: Sequence[Line], usage: UsageBehind, nobody: Key, asked
     the way of the amounts that it is taken from.
     """
     parts: list[_Part] = []
+    is_discounted = any(_is_discount(line) for line in lines)
     for line in lines:
-        is_discount = line.origin.price is None and line.kind is LineKind.DISCOUNT
-        own = _discounted(line, parts) if is_discount else _shared(line, usage, nobody)
-        parts.extend(own)
+        own = _discounted(line, parts) if _is_discount(line) else _shared(line, usage, nobody)
+        if is_discounted:
+            parts.extend(own)
         for part in own:
             amount = part.within(asked)
             if amount.amount:
-                yield Charge(line, part.key, amount)
+                yield Charge(line, part.key, amount, part.recurring)
+
+
+def shares_held(lines: Sequence[Line], usage: UsageBehind) -> int:
+    """How many shares of a statement's lines are held at a time: those of a line, or of all where a discount follows them."""
+    pairs = (metered_by(line) for line in lines)
+    counts = [0 if pair is None else len(usage.get(pair, ())) for pair in pairs]
+    return sum(counts) if any(_is_discount(line) for line in lines) else max(counts, default=0)
+
+
+def _is_discount(line: Line) -> bool:
+    """Whether it is a discount on the whole plan."""
+    return line.origin.price is None and line.kind is LineKind.DISCOUNT
 
 
 def _shared(line: Line, usage: UsageBehind, nobody: Key) -> list[_Part]:
@@ -104,7 +119,7 @@ def _shared(line: Line, usage: UsageBehind, nobody: Key) -> list[_Part]:
     behind = [] if metered is None else sorted(usage.get(metered, ()), key=lambda each: _order(each.key))
     amounts = share_out(line.amount, [each.whole for each in behind])
     if amounts is None:
-        return [_Part(line, nobody, line.amount, line.period)]
+        return [_Part(line, nobody, line.amount, line.period, recurring=_is_recurring(line))]
     above, below = total(each.whole for each in behind).as_integer_ratio()
     rate = _units(line.amount) * below, above
     # A key whose usage was given back in full has no part in the end, but had one in between.
@@ -126,9 +141,16 @@ def _discounted(line: Line, parts: Sequence[_Part]) -> list[_Part]:
     assert amounts is not None, "a discount is taken from an amount that is not zero"
     taken, of = _units(line.amount), sum(_units(part.amount) for part in base)
     return [
-        _Part(line, part.key, amount, part.period, part.behind, (part.rate[0] * taken, part.rate[1] * of))
+        _Part(
+            line, part.key, amount, part.period, part.behind, (part.rate[0] * taken, part.rate[1] * of), part.recurring
+        )
         for part, amount in zip(base, amounts, strict=True)
     ]
+
+
+def _is_recurring(line: Line) -> bool:
+    """Whether it is of a flat or per-seat price; of a discount on the plan its parts tell."""
+    return line.origin.price is not None and line.origin.meter is None and line.kind is not LineKind.ADJUSTMENT
 
 
 def _units(money: Money) -> int:

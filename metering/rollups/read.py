@@ -1,6 +1,7 @@
 """The answers: totals, groups page by page, series, distinct counts. Each is one statement, all in one snapshot."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -231,28 +232,31 @@ async def read_rows(
 
 async def read_period_rows(
     snapshot: Snapshot, question: Question, periods: Sequence[Period], rows_held_max: int
-) -> AsyncIterator[list[UsageRow]]:
+) -> AsyncGenerator[list[UsageRow], None]:
     """Every group's figures in each of these periods (ascending, apart, all that the question's period is asked for)."""
     bounds = sorted({bound for period in periods for bound in (period.start, period.end)})
     parts = await _parts(snapshot, question, periods)
-    async for rows in _bucketed_rows(parts, question, bounds, rows_held_max):
-        yield rows
+    # Who stops reading early gives the snapshot free at once.
+    async with aclosing(_bucketed_rows(parts, question, bounds, rows_held_max)) as pages:
+        async for rows in pages:
+            yield rows
 
 
 async def _bucketed_rows(
     parts: "_Parts", question: Question, bounds: Sequence[datetime], rows_held_max: int
-) -> AsyncIterator[list[UsageRow]]:
+) -> AsyncGenerator[list[UsageRow], None]:
     # One bucket is the whole period, which every row lies in.
     bucketed = len(bounds) > _OF_ONE_BUCKET
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = rows_statement(parts.shape, keys, bucketed=bucketed)
     arguments = statement.arguments({**parts.values, "bounds": bounds})
-    async for rows in parts.snapshot.stream(statement.text, arguments, rows_held_max):
-        places = [row["bucket"] - 1 if bucketed else 0 for row in rows]
-        yield [
-            UsageRow(bounds[place], bounds[place + 1], tuple(row[f"key_{name}"] for name in keys), _total(row))
-            for place, row in zip(places, rows, strict=True)
-        ]
+    async with aclosing(parts.snapshot.stream(statement.text, arguments, rows_held_max)) as pages:
+        async for rows in pages:
+            places = [row["bucket"] - 1 if bucketed else 0 for row in rows]
+            yield [
+                UsageRow(bounds[place], bounds[place + 1], tuple(row[f"key_{name}"] for name in keys), _total(row))
+                for place, row in zip(places, rows, strict=True)
+            ]
 
 
 async def read_values(

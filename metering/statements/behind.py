@@ -6,13 +6,16 @@ of each combination: its maximum, latest, number of values until then; of levels
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
+import msgspec
+
 from metering.aggregations import Aggregation, Figure
-from metering.errors import InputIssue, InvalidInputError
+from metering.errors import InputIssue, InvalidInputError, TooLargeError
 from metering.events import Dimension
 from metering.limits import LIMITS
 from metering.meters import Definition, metered
@@ -23,7 +26,7 @@ from metering.statements.figures import Needed, Subscriber, chains, metered_peri
 from metering.store.snapshot import Snapshot
 from rating import periods as rating
 from rating.attribution import Key
-from rating.charges import Behind
+from rating.charges import Behind, UsageBehind
 from rating.exact import ZERO, add
 from rating.periods import instant_text
 
@@ -38,13 +41,40 @@ _ADDED: Final = frozenset({Aggregation.SUM, Aggregation.COUNT, Aggregation.AVERA
 _Cut = list[Decimal]
 
 
+class _Held(msgspec.Struct):
+    """How much of it is held, and may be."""
+
+    maximum: int
+    rows: int = 0
+
+    def take(self, rows: int) -> None:
+        """Raises TooLargeError where more would be held."""
+        self.rows += rows
+        check_shares(self.rows, self.maximum)
+
+
+def check_shares(shares: int, maximum: int) -> None:
+    """Raise TooLargeError for more shares than are held."""
+    if shares > maximum:
+        advice = (
+            "Each amount is shared out among all combinations of dimensions that usage has. Ask for a shorter period, or for "
+            "whole billing periods by account and subscription only."
+        )
+        raise TooLargeError(shares, maximum, advice)
+
+
 async def read_behind(
-    snapshot: Snapshot, needed: Collection[Needed], definitions: Mapping[str, Definition], asked: rating.Period
+    snapshot: Snapshot,
+    needed: Collection[Needed],
+    definitions: Mapping[str, Definition],
+    asked: rating.Period,
+    rows_max: int,
 ) -> Mapping[Needed, Sequence[Behind]]:
     """The usage behind each figure; those that ask alike share a statement. What nothing is behind is left out.
 
-    Raises InvalidInputError where it is not kept any more.
+    Raises InvalidInputError where it is not kept any more; TooLargeError where it is more than `rows_max`.
     """
+    held = _Held(rows_max)
     by_meter: dict[str, dict[rating.Period, list[Subscriber]]] = {}
     for each in needed:
         by_meter.setdefault(each.meter, {}).setdefault(each.period, []).append(each.subscriber)
@@ -53,11 +83,21 @@ async def read_behind(
         definition = definitions[meter]
         if definition.aggregation in _ADDED:
             for chain in chains(by_period):
-                found |= await _added(snapshot, definition, {period: by_period[period] for period in chain}, asked)
+                found |= await _added(
+                    snapshot, definition, {period: by_period[period] for period in chain}, asked, held
+                )
         else:
             for period, subscribers in by_period.items():
-                found |= await _stated(snapshot, definition, subscribers, period, asked)
+                found |= await _stated(snapshot, definition, subscribers, period, asked, held)
     return found
+
+
+def by_subscriber(usage: Mapping[Needed, Sequence[Behind]]) -> Mapping[Subscriber, UsageBehind]:
+    """The same, as the statements of each subscription take it."""
+    behind: dict[Subscriber, dict[tuple[str, rating.Period], Sequence[Behind]]] = {}
+    for needed, used in usage.items():
+        behind.setdefault(needed.subscriber, {})[needed.meter, needed.period] = used
+    return behind
 
 
 # ---------------------------------------------------------------- what is added up
@@ -68,6 +108,7 @@ async def _added(
     definition: Definition,
     by_period: Mapping[rating.Period, Collection[Subscriber]],
     asked: rating.Period,
+    held: _Held,
 ) -> dict[Needed, Sequence[Behind]]:
     """Of periods in a row, each cut in up to three where the asked period starts and ends inside it."""
     places: dict[tuple[datetime, datetime], tuple[rating.Period, int]] = {}
@@ -84,16 +125,21 @@ async def _added(
     }
     sums: dict[Needed, dict[Key, _Cut]] = {}
     try:
-        async for rows in read_period_rows(snapshot, question, segments, LIMITS.export_rows_held_max):
-            for row in rows:
-                period, place = places[row.start, row.end]
-                subscriber = wanted.get((row.key[:2], period))
-                if subscriber is None:
-                    continue  # an account may name what is another's subscription
-                of = Needed(subscriber, definition.key, period)
-                cut = sums.setdefault(of, {}).setdefault((*row.key, row.total.unit), [ZERO, ZERO, ZERO])
-                counts = definition.aggregation is Aggregation.COUNT
-                cut[place] = add(cut[place], Decimal(row.total.events) if counts else row.total.quantity)
+        async with aclosing(read_period_rows(snapshot, question, segments, LIMITS.export_rows_held_max)) as pages:
+            async for rows in pages:
+                for row in rows:
+                    period, place = places[row.start, row.end]
+                    subscriber = wanted.get((row.key[:2], period))
+                    if subscriber is None:
+                        continue  # an account may name what is another's subscription
+                    by_key = sums.setdefault(Needed(subscriber, definition.key, period), {})
+                    key = (*row.key, row.total.unit)
+                    if key not in by_key:
+                        held.take(1)
+                        by_key[key] = [ZERO, ZERO, ZERO]
+                    counts = definition.aggregation is Aggregation.COUNT
+                    amount = Decimal(row.total.events) if counts else row.total.quantity
+                    by_key[key][place] = add(by_key[key][place], amount)
     except InvalidInputError as error:
         raise _gone(whole, error) from error
     return {of: [_behind(key, cut) for key, cut in by_key.items()] for of, by_key in sums.items()}
@@ -114,6 +160,7 @@ async def _stated(
     subscribers: Collection[Subscriber],
     period: rating.Period,
     asked: rating.Period,
+    held: _Held,
 ) -> dict[Needed, Sequence[Behind]]:
     """What the meter says of each combination from the period's start until its end, and until the asked bounds inside."""
     until: list[dict[Key, Decimal]] = []
@@ -123,7 +170,7 @@ async def _stated(
         elif end <= period.start:
             until.append({})
         else:
-            until.append(await _states(snapshot, definition, subscribers, rating.Period(period.start, end)))
+            until.append(await _states(snapshot, definition, subscribers, rating.Period(period.start, end), held))
     found: dict[Needed, list[Behind]] = {}
     wanted: dict[Key, Subscriber] = {(each.account, each.subscription): each for each in subscribers}
     for key in dict.fromkeys(key for states in until for key in states):
@@ -136,7 +183,11 @@ async def _stated(
 
 
 async def _states(
-    snapshot: Snapshot, definition: Definition, subscribers: Collection[Subscriber], period: rating.Period
+    snapshot: Snapshot,
+    definition: Definition,
+    subscribers: Collection[Subscriber],
+    period: rating.Period,
+    held: _Held,
 ) -> dict[Key, Decimal]:
     question = _question(period, GRAIN, subscribers)
     order = GroupOrder("KEY", descending=False)
@@ -149,6 +200,7 @@ async def _states(
             page = await read_meter_groups(snapshot, definition, question, order, LIMITS.export_rows_held_max, after)
         except InvalidInputError as error:
             raise _gone(period, error) from error
+        held.take(len(page.groups))
         states |= {group.key: _state(group.figure) for group in page.groups}
         has_next = page.has_next
         after = After(page.groups[-1].key, None) if page.groups else None

@@ -17,7 +17,7 @@ from metering.meters import read_definitions
 from metering.questions import Question, ValueFilter
 from metering.rated_meters import rated_meter
 from metering.rollups.read import Key, Total, read_rows
-from metering.statements.behind import GRAIN, read_behind
+from metering.statements.behind import GRAIN, by_subscriber, check_shares, read_behind
 from metering.statements.drafts import task_of
 from metering.statements.figures import SUBSCRIBER, Needed, Subscriber
 from metering.statements.history import History
@@ -26,7 +26,7 @@ from metering.statements.read import Statement, draft_all
 from metering.statements.unrated import coverings_of, read_uncovered, together
 from metering.store.snapshot import Snapshot
 from metering.subscriptions import read_rated
-from rating.charges import Behind, UsageBehind, charges_within, metered_by
+from rating.charges import Behind, UsageBehind, charges_within, metered_by, shares_held
 from rating.exact import add
 from rating.money import Money
 from rating.periods import Period
@@ -67,17 +67,12 @@ async def read_charges(snapshot: Snapshot, question: Question, limits: Limits) -
     """The amounts that a question is about; its zone plays no part.
 
     Raises InvalidInputError where a statement, or the usage behind its lines, cannot be computed any more; TooLargeError
-    where there are more groups than are held.
+    where there are more groups than are held, or where one statement's amounts have more shares.
     """
     asked = _asked(question)
     sums: dict[Key, dict[str, Money]] = {}
     async for histories in _pages(snapshot, question, limits):
-        statements = await _statements(snapshot, histories, asked)
-        usage = await _usage(snapshot, statements, question)
-        # Of many statements this takes a while, in which others are served.
-        await asyncio.to_thread(_add_up, sums, statements, usage, question)
-        if len(sums) > limits.points_max:
-            raise TooLargeError(len(sums), limits.points_max)
+        await _share_out(snapshot, await statements_within(snapshot, histories, asked), question, limits, sums)
     groups = tuple(Group(key, _ordered(sums[key])) for key in sorted(sums, key=_order))
     return Charges(groups, _by_currency(money for group in groups for money in group.totals))
 
@@ -127,8 +122,11 @@ def _keeps(filters: Mapping[Dimension, ValueFilter], values: Mapping[Dimension, 
     )
 
 
-async def _statements(snapshot: Snapshot, histories: Sequence[History], asked: Period) -> list[Statement]:
-    """The statements that count and whose periods touch the one that is asked for."""
+async def statements_within(snapshot: Snapshot, histories: Sequence[History], asked: Period) -> list[Statement]:
+    """The statements that count and whose periods touch the one that is asked for.
+
+    Raises InvalidInputError where one was not frozen and cannot be computed any more.
+    """
     statements: list[Statement] = [
         final for history in histories for final in history.finals if final.period.within(asked) is not None
     ]
@@ -145,10 +143,36 @@ async def _statements(snapshot: Snapshot, histories: Sequence[History], asked: P
 # ---------------------------------------------------------------- their lines
 
 
+async def _share_out(
+    snapshot: Snapshot,
+    statements: Sequence[Statement],
+    question: Question,
+    limits: Limits,
+    sums: dict[Key, dict[str, Money]],
+) -> None:
+    """Add up what falls into the period; where the usage behind many statements is too much to be held, of some at a time."""
+    try:
+        usage = await _usage(snapshot, statements, question, limits)
+    except TooLargeError:
+        if len(statements) == 1:
+            raise
+        half = len(statements) // 2
+        await _share_out(snapshot, statements[:half], question, limits, sums)
+        await _share_out(snapshot, statements[half:], question, limits, sums)
+        return
+    # Of many statements this takes a while, in which others are served.
+    await asyncio.to_thread(_add_up, sums, statements, usage, question)
+    if len(sums) > limits.points_max:
+        raise TooLargeError(len(sums), limits.points_max)
+
+
 async def _usage(
-    snapshot: Snapshot, statements: Sequence[Statement], question: Question
+    snapshot: Snapshot, statements: Sequence[Statement], question: Question, limits: Limits
 ) -> Mapping[Needed, Sequence[Behind]]:
-    """The usage behind the lines, as far as it decides about what is asked."""
+    """The usage behind the lines, as far as it decides about what is asked.
+
+    Raises TooLargeError where it is more, or some statement's lines have more shares in it, than is held.
+    """
     asked = _asked(question)
     # What falls into the period as a whole is an account's and a subscription's, whoever used it.
     is_coarse = {*question.group_by, *question.filters} <= set(SUBSCRIBER)
@@ -158,7 +182,13 @@ async def _usage(
         for each in statement.lines
         if (metered := metered_by(each.line)) is not None and not (is_coarse and metered[1].within(asked) == metered[1])
     }
-    return await read_behind(snapshot, needed, await read_definitions(snapshot, {each.meter for each in needed}), asked)
+    definitions = await read_definitions(snapshot, {each.meter for each in needed})
+    usage = await read_behind(snapshot, needed, definitions, asked, limits.shares_max)
+    behind = by_subscriber(usage)
+    for statement in statements:
+        own = behind.get(_subscriber(statement), {})
+        check_shares(shares_held([each.line for each in statement.lines], own), limits.shares_max)
+    return usage
 
 
 def _subscriber(statement: Statement) -> Subscriber:
@@ -173,9 +203,7 @@ def _add_up(
 ) -> None:
     asked = _asked(question)
     places = [GRAIN.index(dimension) for dimension in question.group_by]
-    behind: dict[Subscriber, dict[tuple[str, Period], Sequence[Behind]]] = {}
-    for needed, used in usage.items():
-        behind.setdefault(needed.subscriber, {})[needed.meter, needed.period] = used
+    behind = by_subscriber(usage)
     for statement in statements:
         of = _subscriber(statement)
         nobody: Key = (of.account, of.subscription, *[None] * (len(GRAIN) - len(SUBSCRIBER)))

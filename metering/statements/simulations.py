@@ -153,7 +153,7 @@ def check_size(simulation: Simulation, limits: Limits) -> None:
         raise TooLargeError(
             simulation.subscriptions,
             maximum,
-            f"{simulation.subscriptions:,} subscriptions would be rated twice, and one answer has time for {maximum:,}. "
+            message=f"{simulation.subscriptions:,} subscriptions would be rated twice, and one answer has time for {maximum:,}. "
             "Ask for an account, or let `metering simulate` do it for everybody.",
         )
 
@@ -248,7 +248,7 @@ async def simulate(snapshot: Snapshot, simulation: Simulation, limits: Limits) -
         last = page[-1].key if page else None
         pairs = [_pair(each, simulation, until) for each in page if _is_simulated(each, simulation, until)]
         if pairs:
-            yield await _simulated(snapshot, pairs, simulation)
+            yield await _simulated(snapshot, pairs, simulation, limits)
 
 
 def _is_simulated(subscription: RatedSubscription, simulation: Simulation, until: datetime) -> bool:
@@ -264,7 +264,21 @@ def _pair(subscription: RatedSubscription, simulation: Simulation, until: dateti
     return _Pair(subscription, (sides[0], sides[1]))
 
 
-async def _simulated(snapshot: Snapshot, pairs: Sequence[_Pair], simulation: Simulation) -> list[Simulated]:
+async def _simulated(
+    snapshot: Snapshot, pairs: Sequence[_Pair], simulation: Simulation, limits: Limits
+) -> list[Simulated]:
+    """Rated on both sides; by halves, where the usage behind the lines of all would be too much to hold."""
+    try:
+        return await _rated(snapshot, pairs, simulation, limits)
+    except TooLargeError:
+        if len(pairs) == 1:
+            raise
+    middle = len(pairs) // 2
+    halves = [await _simulated(snapshot, half, simulation, limits) for half in (pairs[:middle], pairs[middle:])]
+    return [each for half in halves for each in half]
+
+
+async def _rated(snapshot: Snapshot, pairs: Sequence[_Pair], simulation: Simulation, limits: Limits) -> list[Simulated]:
     needed = {each for pair in pairs for each in pair.needed()}
     definitions = await read_definitions(snapshot, {each.meter for each in needed})
     read = await read_figures(snapshot, needed, definitions)
@@ -274,7 +288,7 @@ async def _simulated(snapshot: Snapshot, pairs: Sequence[_Pair], simulation: Sim
     # What is inside the period as a whole is the subscription's, whoever used it.
     shared = {each for each in needed if simulation.by_user or each.period.within(simulation.period) != each.period}
     try:
-        behind = await read_behind(snapshot, shared, definitions, simulation.period)
+        behind = await read_behind(snapshot, shared, definitions, simulation.period, limits.shares_max)
     except InvalidInputError as fault:
         raise _gone("The usage of a billing period that begins or ends beside this one is needed.", fault) from fault
     meters = {key: rated_meter(definition) for key, definition in definitions.items()}
@@ -423,7 +437,7 @@ async def report_of(snapshot: Snapshot, simulation: Simulation, pages: Iterable[
             raise TooLargeError(
                 report.row_count,
                 limits.points_max,
-                f"These subscriptions have more than {limits.points_max:,} users. Ask for an account, or let `metering simulate` "
-                "do it for everybody.",
+                message=f"These subscriptions have more than {limits.points_max:,} users. Ask for an account, or let "
+                "`metering simulate` do it for everybody.",
             )
     return report

@@ -5,7 +5,7 @@ therefore agree with each other, whatever is written meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from typing import Any, Self
@@ -68,8 +68,11 @@ class Snapshot:
 
     async def stream(
         self, statement: str, arguments: Sequence[object], rows_held_max: int
-    ) -> AsyncIterator[Sequence[Any]]:
-        """The same, so many rows at a time: no more of them are held here, however many there are."""
+    ) -> AsyncGenerator[Sequence[Any], None]:
+        """The same, so many rows at a time: no more of them are held here, however many there are.
+
+        It is our turn until the rows are through: close it where they are not wanted to the end.
+        """
         async with self._turn:
             with self._translated():
                 connection, _ = await self._opened()

@@ -147,6 +147,17 @@ def test_more_groups_than_one_answer_has(database_url: str) -> None:
         assert eur("10.83") == charges(api)["totals"]
 
 
+def test_more_shares_than_are_held(database_url: str) -> None:
+    """Where the amounts of a statement are to be shared among more combinations than are held, the answer is TooLarge."""
+    with running(database_url, msgspec.structs.replace(LIMITS, shares_max=1)) as api:
+        sell(api)
+        assert eur("10.83") == charges(api, groupBy=["USER"])["totals"]
+        api.send([usage_event(9, subscription="s-1", quantity="100", user="z")])
+        answer = charges(api, groupBy=["USER"])
+        assert ("TooLarge", 2, 1) == (answer["__typename"], answer["points"], answer["maximum"])
+        assert "ChargesReport" == charges(api, groupBy=["SUBSCRIPTION"])["__typename"]
+
+
 def test_scope(api: Api, database_url: str) -> None:
     """Charges need CHARGES_READ."""
     _, reader = make_key(database_url, Scope.CHARGES_READ)

@@ -6,8 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from rating import bounds
-from rating.prices import KINDS
-from tests.rating.tables import CASES, cases, owed, rated
+from rating.explain import Explanation
+from rating.plans import PlanPrice
+from rating.prices import KINDS, Flat, PerSeat, PerUnit
+from rating.stages import Reference
+from rating.subscriptions import PlanPhase, SeatChange
+from tests.rating.comparisons import Comparison
+from tests.rating.tables import CASES, MARCH, at, cases, owed, period, plan, rated, subscription
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "rating.md").read_text(encoding="utf-8")
@@ -53,6 +58,46 @@ def test_every_difference_is_on_the_page() -> None:
         topics.setdefault(case["topic"], []).append(f"`{case['id']}`")
 
     assert {f"{topic} ({', '.join(sorted(ids))})" for topic, ids in topics.items()} <= page
+
+
+def test_the_explanation_on_the_page_is_right() -> None:
+    """The parts on the page are those of its example, in their order, to the digit, and add up to what it says."""
+    page = [[cell.strip("`") for cell in row] for row in rows("Why charges differ") if len(row) > 2][2:]
+    explanation = explained_example()
+    parts = [
+        [part.cause.value, part.key[0] or "", str(part.amount.amount)]
+        + ["" if each is None else str(each) for each in (part.quantity_before, part.quantity_after)]
+        for part in explanation.parts
+    ]
+
+    assert parts == page
+    assert f"\n{explanation.before.amount} became {explanation.after.amount}, because of:\n" in TEXT
+    assert 0 == explanation.remainder.amount
+
+
+def explained_example() -> Explanation:
+    """The example: a flat price, seats and calls; a seat more and a dearer version from March on."""
+    base, seats = PlanPrice(key="base", price=Flat(Decimal(10))), PlanPrice(key="seats", price=PerSeat(Decimal(4)))
+    old, new = (
+        plan(base, seats, PlanPrice(key="calls", meter="meter", price=PerUnit(Decimal(price))), version=version)
+        for price, version in (("0.20", 1), ("0.25", 2))
+    )
+    start = at("2026-01-01")
+    customer = subscription(
+        PlanPhase(old, start, MARCH.start),
+        PlanPhase(new, MARCH.start),
+        seats=(SeatChange(start, 2), SeatChange(MARCH.start, 3)),
+    )
+    calls = [("ann", "02", "100"), ("bob", "02", "50"), ("ann", "03", "160"), ("cleo", "03", "40")]
+    return Comparison(
+        customer=customer,
+        used=[((user, None), at(f"2026-{month}-10"), Decimal(count)) for user, month, count in calls],
+        before=period("2026-02-01", "2026-03-01"),
+        after=MARCH,
+        reference=Reference(old, Decimal(0), 2),
+        versions=[old, new],
+        by=[0],
+    ).explained()
 
 
 def test_number_of_facts_is_the_one_on_the_page() -> None:
