@@ -15,6 +15,7 @@ from metering.limits import LIMITS, Limits
 from metering.periods import Period
 from metering.statements.charges import Charges, read_charges
 from metering.statements.explain import Comparison, Explained, compare, explain_charges
+from metering.statements.simulations import Simulated, SimulationOrder, check_order, simulate
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.periods import Period as RatingPeriod
@@ -113,6 +114,28 @@ def test_without_a_discount_a_line_is_shared_at_a_time(database_url: str) -> Non
         assert await explained(database, holding(10**6)) == await explained(database, holding(USERS))
         with pytest.raises(TooLargeError, match="5 points; one answer may have 4"):
             await charged(database, holding(USERS - 1))
+
+    play(database_url, scenario)
+
+
+def test_simulations_by_user_hold_no_more(database_url: str) -> None:
+    """Subscriptions that together have too many shares are simulated by halves; one alone with too many is refused."""
+
+    async def simulated(database: Database, limits: Limits) -> list[Simulated]:
+        wanted = SimulationOrder(plan="team", start=SPRING.start, end=SPRING.end, by_user=True)
+        async with Snapshot(database) as snapshot:
+            simulation = await check_order(snapshot, wanted, limits)
+            return [each async for batch in simulate(snapshot, simulation, limits) for each in batch]
+
+    async def scenario(database: Database) -> None:
+        await customers(database, CALLS)
+        found = await simulated(database, holding(10**6))
+        assert ["s-1", "s-2", "s-3", "s-4"] == [each.rows[0].subscription for each in found]
+        assert all(USERS + 1 == len(each.rows) for each in found)
+        for shares in (15, 16, 59):
+            assert found == await simulated(database, holding(shares))
+        with pytest.raises(TooLargeError, match="one answer may have 14"):
+            await simulated(database, holding(14))
 
     play(database_url, scenario)
 
