@@ -31,7 +31,7 @@ SELECT complete_at >= date_trunc('hour', now() - INTERVAL '3 minutes')
    AND NOT EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
 FROM rollup_horizon
 """
-CONNECTIONS = {1_000: 8, 100: 48, 1: 256}
+CONNECTIONS = {1_000: 4, 100: 48, 1: 256}
 BATCHES = "INSERT … ON CONFLICT, 1,000 a batch, 2 connections"
 SINGLES = "one INSERT an event, 2 connections"
 COLUMNS = [

@@ -200,13 +200,11 @@ async def fill(url: str, events: int) -> None:
         await filled.close()
 
 
-async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[int, list[list[str]], list[list[str]]]:
-    """Wait until all is rolled up, let events come in, and ask.
-
-    How many events there were before, the table of questions, and the one of what it costs.
-    """
+async def measured(engine: str, url: str, address: str, asked: argparse.Namespace) -> None:
+    """Wait until all is rolled up, let events come in, and ask; print the table of questions, and the one of what it costs."""
     connection = await asyncpg.connect(url)
     before: int = await connection.fetchval("SELECT count(*) FROM event", timeout=600)
+    title = f"{before:,} events of {DAYS} days on {engine}, while {asked.ingest_rate:,} events/s come in"
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     facts = [
         [
@@ -219,12 +217,13 @@ async def measured(url: str, address: str, asked: argparse.Namespace) -> tuple[i
             await asyncio.sleep(asked.warm_minutes * 60)
             rows = [await measure(client, connection, question, asked.count) for question in QUESTIONS]
             live.check()
+            print_table(f"Questions over {title}", ["question", "asked", "p50 ms", "p99 ms", "raw SQL p50 ms"], rows)
             facts += [["events/s that came in meanwhile", f"{live.accepted / live.seconds:,.0f}"], *times.rows()]
             facts += await send_late(client, address, connection)
             live.check()
         facts += await disk(connection)
     await connection.close()
-    return before, rows, facts
+    print_table(f"What it costs: {title}", ["", ""], facts)
 
 
 def main() -> None:
@@ -240,10 +239,7 @@ def main() -> None:
         with scratch(engine) as directory, database(engine, directory) as (url, _):
             uvloop.run(fill(url, asked.events))
             with service(url, workers="2") as (address, _):
-                before, rows, facts = uvloop.run(measured(url, address, asked))
-        title = f"{before:,} events of {DAYS} days on {engine}, while {asked.ingest_rate:,} events/s come in"
-        print_table(f"Questions over {title}", ["question", "asked", "p50 ms", "p99 ms", "raw SQL p50 ms"], rows)
-        print_table(f"What it costs: {title}", ["", ""], facts)
+                uvloop.run(measured(engine, url, address, asked))
 
 
 main()
