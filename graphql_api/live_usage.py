@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 import msgspec
 
 from graphql_api.context import MeteringInfo
+from graphql_api.cost import Cost
+from graphql_api.live import Live
 from graphql_api.lookahead import dimensions_asked
 from graphql_api.questions import UsageQuery, question_of
 from graphql_api.usage import UsageTotal, usage_totals
-from metering.errors import InputIssue, InvalidInputError, TimeLimitError, UnauthenticatedError
+from metering.errors import InputIssue, InvalidInputError, ThrottledError, TimeLimitError, UnauthenticatedError
 from metering.events import Dimension
 from metering.keys import Scope
 from metering.limits import Limits
@@ -63,8 +65,21 @@ async def stream_usage_totals(
             if found != last:
                 last = found
                 yield usage_totals(found.totals, found)
-            if not await asker.live.rest(every_seconds):
+            if not await until_due(asker.live, context.cost, every_seconds):
                 return
+
+
+async def until_due(live: Live, cost: Cost, every_seconds: int) -> bool:
+    """Wait until the next reading is due, and paid for: each costs one. False when the process stops before."""
+    seconds = every_seconds
+    while await live.rest(seconds):
+        try:
+            cost.begin(1)
+        except ThrottledError as error:
+            seconds = error.wait_seconds
+        else:
+            return True
+    return False
 
 
 def _check_every(seconds: int, limits: Limits) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any, Final
 
 import httpx2
@@ -11,6 +12,9 @@ import pytest
 from starlette.testclient import WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
+from graphql_api.cost import BURST_SECONDS, Budget, Cost
+from graphql_api.live import Live
+from graphql_api.live_usage import until_due
 from metering.config import Settings
 from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS, Limits
@@ -188,6 +192,24 @@ def test_so_many_live_questions_are_open(database_url: str) -> None:
         with stream(address, "{ service { engine } }") as refused:
             assert 503 == refused.response.status_code
             assert "LIVE_FULL" in refused.response.read().decode()
+
+
+def test_a_live_question_waits_for_its_budget() -> None:
+    """Each reading is paid for: what the budget does not hold is waited for, and whoever stops meanwhile stops."""
+
+    async def run() -> None:
+        seconds = count()
+        budget = Budget(1, lambda: float(next(seconds)))  # a second goes by each time that it is looked at
+        cost, live = Cost(budget), Live(LIMITS)
+        budget.spend(BURST_SECONDS + 2)
+        assert await until_due(live, cost, 0)
+        assert 1 == cost.requested
+        assert budget.available() <= 1
+        live.stopping.set()
+        assert not await until_due(live, cost, 3_600)
+        assert 1 == cost.requested
+
+    asyncio.run(run())
 
 
 def test_a_silent_stream_is_kept_open(database_url: str) -> None:
