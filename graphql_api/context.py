@@ -5,6 +5,8 @@ from typing import TypeAlias
 import msgspec
 from strawberry.types import Info
 
+from graphql_api.cost import Cost
+from graphql_api.live import Asker
 from metering.errors import UnauthenticatedError
 from metering.keys import ApiKey, Scope
 from metering.limits import Limits
@@ -20,6 +22,9 @@ class Context(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     # The size of the request that holds the operation.
     body_bytes: int = 0
+    cost: Cost = msgspec.field(default_factory=Cost)
+    # Who asks a live question; None of any other.
+    asker: Asker | None = None
 
     @property
     def limits(self) -> Limits:

@@ -1,12 +1,14 @@
 """The schema, assembled. Its text is committed as schema.graphql; a test compares the two."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
 from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
-from graphql_api.auth import requires
+from graphql_api.auth import Requires, requires
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
 from graphql_api.credits import (
@@ -25,6 +27,7 @@ from graphql_api.events import Event, EventConnection, resolve_event, resolve_ev
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
+from graphql_api.live_usage import stream_usage_totals
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
 from graphql_api.meters import (
     Meter,
@@ -76,7 +79,7 @@ from graphql_api.statements import (
     resolve_void_statement,
 )
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
-from graphql_api.usage import UsageResult, resolve_usage
+from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
 from metering.keys import Scope
@@ -388,6 +391,23 @@ class Mutation:
         return await resolve_void_credit_grant(input, info)
 
 
+@strawberry.type(name="Subscription")
+class LiveQuestions:
+    """What is answered again and again: as a stream of events, or over a WebSocket."""
+
+    @strawberry.subscription(
+        description="Totals for the query, at once and again whenever they have changed, at most once in `everySeconds`.",
+        directives=[Requires(scope=[Scope.USAGE_READ])],
+    )
+    async def usage_totals(
+        self, query: UsageQuery, info: MeteringInfo, every_seconds: int = 5
+    ) -> AsyncGenerator[list[UsageTotal], None]:
+        """See graphql_api/live_usage.py, which requires the scope each time anew."""
+        async with aclosing(stream_usage_totals(query, every_seconds, info)) as totals:
+            async for each in totals:
+                yield each
+
+
 class Schema(strawberry.Schema):
     """The schema. Operations are executed on its core, not by it: see operations.py."""
 
@@ -399,7 +419,9 @@ class Schema(strawberry.Schema):
 
 def make_schema() -> Schema:
     """The schema."""
-    return Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS)
+    return Schema(
+        query=Query, mutation=Mutation, subscription=LiveQuestions, config=CONFIG, exception_handlers=HANDLERS
+    )
 
 
 def sdl() -> str:

@@ -39,6 +39,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refresh_seconds: float = 5.0
     # Lists of plain values are completed in one pass; the stock executor, which this turns on again, takes many times as long.
     graphql_breadth_first: bool = True
+    # The schema is open source; this only spares who does not want to be asked for it. Suggestions go with it.
+    graphql_introspection: bool = True
+    # A JSON object of documents by their ids, which requests may name; and whether others are refused.
+    graphql_documents: Path | None = None
+    graphql_only_listed: bool = False
+    # What each key may spend on questions, in each process; unset means as much as it likes.
+    graphql_cost_per_second: int | None = None
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -107,6 +114,7 @@ _RANGES: Final = {
     "rollup_retention_days": (1, 36_500),
     "columnstore_after_days": (1, 36_500),
     "refresh_seconds": (0.05, 3_600),
+    "graphql_cost_per_second": (1, 1_000_000_000),
 }
 _BOOTSTRAP_KEY_CHARS_MIN: Final = 16
 
@@ -124,6 +132,10 @@ def _faults_of(values: Mapping[str, object]) -> list[str]:
         faults.append(
             f"{PREFIX}ROLLUP_RETENTION_DAYS={rollup_days}: rollups cannot be dropped before the events that they are made "
             f"of; {PREFIX}RETENTION_DAYS is {found}. Set it to {rollup_days} or less, or this one to more."
+        )
+    if values.get("graphql_only_listed") and "graphql_documents" not in values:
+        faults.append(
+            f"{PREFIX}GRAPHQL_ONLY_LISTED=true: nothing would be answered; name the list with {PREFIX}GRAPHQL_DOCUMENTS."
         )
     url = values.get("database_url")
     if isinstance(url, str) and not url.startswith(("postgresql://", "postgres://")):

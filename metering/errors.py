@@ -12,6 +12,8 @@ MeteringError
 ├── WriterFullError         more events are waiting than may wait: try again
 ├── BodiesFullError         more bytes of bodies are arriving than may be held: try again
 ├── RateLimitedError        the key has sent more than its rate: try again, after a while
+├── ThrottledError          the key has spent its budget of questions: try again, after a while
+├── LiveFullError           as many live questions are open as may be: try again
 ├── BodyError               a request body that cannot be taken as a whole
 ├── CredentialError
 │   ├── UnauthenticatedError       no key, or not one of ours
@@ -118,6 +120,26 @@ class RateLimitedError(MeteringError):
             f"once where it sent less before; it may send {standing.available_events:,} now. "
             f"Send these {standing.asked_events:,} again in {standing.wait_seconds:,} s."
         )
+
+
+class ThrottledError(MeteringError):
+    """The key has spent its budget of questions; the same question may be asked again after `wait_seconds`."""
+
+    code = "throttled"
+    retryable = True
+
+    def __init__(self, cost: int, available: int, wait_seconds: int) -> None:
+        self.wait_seconds = wait_seconds
+        super().__init__(
+            f"This costs {cost:,}, and this key may spend {available:,} now; ask again in {wait_seconds:,} s, or for less."
+        )
+
+
+class LiveFullError(MeteringError):
+    """As many live questions, or connections for them, are open as may be; the same may be asked again when one has ended."""
+
+    code = "live_full"
+    retryable = True
 
 
 class BodyError(MeteringError):

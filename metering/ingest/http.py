@@ -206,6 +206,7 @@ _TITLES: Final = {
     401: "Unauthorized",
     403: "Forbidden",
     405: "Method Not Allowed",
+    406: "Not Acceptable",
     408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",

@@ -49,6 +49,9 @@ def test_without_variables_the_defaults_hold() -> None:
         ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
         ("GRAPHQL_BREADTH_FIRST", "false", {"graphql_breadth_first": False}),
         ("GRAPHQL_BREADTH_FIRST", "0", {"graphql_breadth_first": False}),
+        ("GRAPHQL_INTROSPECTION", "false", {"graphql_introspection": False}),
+        ("GRAPHQL_DOCUMENTS", "documents.json", {"graphql_documents": Path("documents.json")}),
+        ("GRAPHQL_COST_PER_SECOND", "1000", {"graphql_cost_per_second": 1_000}),
     ],
 )
 def test_each_variable_is_a_field(name: str, value: str, expected: dict[str, object]) -> None:
@@ -118,6 +121,7 @@ def test_the_error_says_every_fault() -> None:
         ("RETENTION_DAYS", "0", "1", "36500", "36501"),
         ("COLUMNSTORE_AFTER_DAYS", "0", "1", "36500", "36501"),
         ("REFRESH_SECONDS", "0.049", "0.05", "3600", "3600.5"),
+        ("GRAPHQL_COST_PER_SECOND", "0", "1", "1000000000", "1000000001"),
     ],
 )
 def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) -> None:
@@ -144,6 +148,8 @@ def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) ->
         ("LOG_LEVEL", "INFO"),
         ("GRAPHQL_BREADTH_FIRST", "maybe"),
         ("GRAPHQL_BREADTH_FIRST", "2"),
+        ("GRAPHQL_INTROSPECTION", "maybe"),
+        ("GRAPHQL_ONLY_LISTED", "true"),  # without a list
         ("DATABASE_URL", "null"),
         ("DATABASE_URL", "host:5432/db"),
         ("BOOTSTRAP_KEY", "fifteen-letters"),
@@ -213,6 +219,10 @@ def settings_in_range() -> st.SearchStrategy[Settings]:
         log_level=st.sampled_from(["debug", "info", "warning", "error"]),
         refresh_seconds=st.floats(0.05, 3_600),
         graphql_breadth_first=st.booleans(),
+        graphql_introspection=st.booleans(),
+        graphql_documents=st.sampled_from(["documents.json", "/etc/with space/ü.json"]).map(Path),
+        graphql_only_listed=st.booleans(),
+        graphql_cost_per_second=st.one_of(st.none(), st.integers(1, 1_000_000_000)),
     )
 
 
