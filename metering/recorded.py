@@ -49,6 +49,8 @@ async def read_event(
     snapshot: Snapshot, account: str, source: str, event_id: str, *, occurred_at: datetime | None
 ) -> RecordedEvent | None:
     """The event of this name, the latest where the name was used on several days and no time says which."""
+    if any("\0" in text for text in (account, source, event_id)):
+        return None  # no event has such a name, and the database does not take it
     key = identity_key(source, event_id)
     rows = await snapshot.fetch(sql("events.find_event"), [account, key, occurred_at])
     return RecordedEvent(**dict(rows[0])) if rows else None
