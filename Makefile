@@ -22,8 +22,10 @@ demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
 	@$(BIN)/metering demo
 
 # In the order of their names, the longest are the first: else a file of one test of minutes would be the last, and alone.
+# One process more than there are cores: tests wait for servers to die, and for disks to be full.
+TEST_PROCESSES = $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1 ))
 test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BIN names its bin folder.
-	@$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 soak: setup ## The state machines for hours: METERING_TEST_SOAK times as long as in the tests (20, unless set).
 	@METERING_TEST_SOAK=$${METERING_TEST_SOAK:-20} $(BIN)/pytest --numprocesses auto --dist load -m machine

@@ -1,6 +1,7 @@
 """`publishPlan`, `plans`, `plan` and `node` through HTTP: the catalog of plans as a client sees it."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -215,7 +216,7 @@ def test_the_guide_does_what_it_shows(api: Api) -> None:
     """Every document of docs/rating.md, one after the other, is answered without a fault, and shows what it says."""
     meter(api, "calls")
     documents = re.findall(r"```graphql\n(.*?)```", GUIDE, re.DOTALL)
-    published, put, charged, preview, simulated = (api.ask(document) for document in documents)
+    published, put, charged, explained, preview, simulated = (api.ask(document) for document in documents)
 
     assert ("team", 1, []) == tuple(published["publishPlan"][name] for name in ("key", "version", "overlaps"))
     assert put["putAccount"]["id"]
@@ -226,6 +227,12 @@ def test_the_guide_does_what_it_shows(api: Api) -> None:
     owed = [{"amount": "65.16", "currencyCode": "EUR"}]
     nobodys = {"key": {"user": None, "product": None}, "totals": owed}
     assert {"totals": owed, "groups": {"nodes": [nobodys], "remainder": []}, "unrated": []} == charged["charges"]
+    # Nothing was used, so the time of the trial, for which nothing was owed, is all that tells the two months apart.
+    why = explained["explainCharges"]
+    before, after, rest = (Decimal(why[name]["amount"]) for name in ("before", "after", "remainder"))
+    parts = [(part["cause"], part["key"], Decimal(part["amount"]["amount"])) for part in why["parts"]]
+    assert [("RECURRING", {"user": None}, after - before)] == parts
+    assert (Decimal("65.16"), 0) == (after, rest)
     assert {"amount": "11.25", "currencyCode": "EUR"} == preview["ratePreview"]["total"]
     # 60 for the same parts of the two months.
     then = {"amount": "60.15", "currencyCode": "EUR"}
