@@ -20,7 +20,8 @@ from graphql_api.problems import invalid_input
 from graphql_api.schema import make_schema
 from metering import errors
 from metering.ingest.http import problem
-from metering.keys import ApiKey
+from metering.keys import Caller
+from metering.reach import NOTHING
 from metering.service import Service
 from metering.telemetry import logger
 
@@ -61,23 +62,23 @@ class GraphQLEndpoint:
             return HTMLResponse(
                 EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"}
             )
-        key = await self._key(request)
-        asked, body_bytes = await self._read(request, key)
+        caller = await self._caller(request)
+        asked, body_bytes = await self._read(request, caller)
         allowed = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
-        async with self._service.snapshot() as snapshot:
-            context = Context(key, self._service, snapshot, body_bytes)
+        async with self._service.snapshot(NOTHING if caller is None else caller.reach) as snapshot:
+            context = Context(caller, self._service, snapshot, body_bytes)
             try:
                 result = await self._operations.execute(asked, context, allowed)
             except InvalidOperationTypeError as error:
                 raise _not_allowed() from error
         return _response(result)
 
-    async def _key(self, request: Request) -> ApiKey | None:
-        """The caller's key; None where none is sent. One that is sent and not good is refused."""
+    async def _caller(self, request: Request) -> Caller | None:
+        """Whose key or token is sent; None where none is. One that is sent and not good is refused."""
         authorization = request.headers.get("authorization")
-        return None if authorization is None else await self._service.keys.authenticate(authorization)
+        return None if authorization is None else await self._service.credentials.authenticate(authorization)
 
-    async def _read(self, request: Request, key: ApiKey | None) -> tuple[GraphQLRequest, int]:
+    async def _read(self, request: Request, caller: Caller | None) -> tuple[GraphQLRequest, int]:
         """What is asked, and the size of the body that it came in."""
         if request.method == "GET":
             variables = request.query_params.get("variables")
@@ -94,7 +95,7 @@ class GraphQLEndpoint:
             message = f"Content-Type {content_type!r:.60} is not understood; send {_MEDIA_TYPE}."
             raise errors.BodyError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported", message)
         body = bytearray()
-        async with self._service.bodies.arriving("" if key is None else key.prefix) as arriving:
+        async with self._service.bodies.arriving("" if caller is None else caller.sender) as arriving:
             async for chunk in request.stream():
                 arriving.add(len(chunk))
                 body += chunk

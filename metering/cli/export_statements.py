@@ -16,6 +16,7 @@ from metering.cli.statements import month_of
 from metering.config import Settings, read_settings
 from metering.errors import ConflictError, InvalidInputError
 from metering.limits import LIMITS
+from metering.reach import EVERYTHING
 from metering.statements.batch import Month, count_subscriptions, read_page
 from metering.statements.export import CHARGES, STATEMENTS, Columns
 from metering.store.pool import Database
@@ -123,7 +124,7 @@ async def _write(settings: Settings, month: Month, columns: Columns, table: Tabl
         with Progress(*shown, console=ERR) as bar:
             task = bar.add_task("Rating", total=await count_subscriptions(database))
             last, has_more = None, True
-            async with Snapshot(database) as snapshot:
+            async with Snapshot(database, EVERYTHING) as snapshot:
                 while has_more:
                     page = await read_page(snapshot, month, last, limits)
                     last, has_more = page.last, page.has_more

@@ -42,12 +42,14 @@ INSERT INTO subscription_terms (subscription, since, plan, plan_version, seats, 
 VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: list_terms
+-- reach: account, subscription
 -- The terms that count of these subscriptions, in order of time. $1 subscriptions.
 SELECT subscription, since, plan, plan_version, seats FROM subscription_terms
 WHERE subscription = ANY ($1::text[]) AND replaced_at IS NULL
 ORDER BY subscription, since;
 
 -- name: list_subscriptions
+-- reach: account, subscription
 -- Subscriptions by key. $1 their keys, or NULL; $2 their accounts, or NULL; $3 the key that they come after, or NULL;
 -- $4 how many.
 SELECT * FROM subscription
