@@ -3,7 +3,7 @@
 import hmac
 import secrets
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Self
@@ -140,15 +140,18 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 class KeyRing:
     """Knows the keys. A revoked key is refused within `key_cache_seconds` in every process."""
 
-    def __init__(self, database: Database, key_secret: str | None = None) -> None:
+    def __init__(
+        self, database: Database, key_secret: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._digests = Digests(database, key_secret)
         self._cache: dict[bytes, tuple[float, ApiKey | None]] = {}
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key of this secret, when it may be used now."""
         digests = await self._digests.of(secret)
-        now = time.monotonic()
+        now = self._clock()
         cached = self._cache.get(digests[0])
         if cached is not None and now < cached[0]:
             return cached[1]
