@@ -101,7 +101,7 @@ class KeySet:
                 return await self._downloaded()
         except TimeoutError as error:
             raise _SetError(f"nothing whole came within {self._limits.jwks_fetch_seconds_max} s") from error
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise _SetError(f"{type(error).__name__}: {error}") from error
 
     async def _downloaded(self) -> bytes:
