@@ -38,7 +38,7 @@ _PERIOD: Final = 'period: {from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:0
 _EVERYTHING: Final = f"""{{
   usage(query: {{{_PERIOD}, groupBy: [ACCOUNT]}}) {{ ... on UsageReport {{ groups {{ edges {{ cursor }} }} }} }}
   meterUsage(meter: "calls", query: {{{_PERIOD}, groupBy: [ACCOUNT]}}) {{
-    ... on MeterUsageReport {{ groups {{ edges {{ cursor }} }} }}
+    ... on MeterReport {{ groups {{ edges {{ cursor }} }} }}
   }}
   charges(query: {{{_PERIOD}, groupBy: [ACCOUNT]}}) {{ ... on ChargesReport {{ groups {{ edges {{ cursor }} }} }} }}
   events(query: {{{_PERIOD}}}, first: 200) {{ edges {{ cursor node {{ id }} }} }}
@@ -52,7 +52,7 @@ _names = count(1)
 # A question about everything, of each kind of list.
 ALL_OF: Final = {
     "totals": f"usage(query: {{{_PERIOD}}}) {{ ... on UsageReport {{ totals {{ unit quantity events }} }} }}",
-    "figure": f'meterUsage(meter: "users", query: {{{_PERIOD}}}) {{ ... on MeterUsageReport {{ total {{ quantity }} }} }}',
+    "figure": f'meterUsage(meter: "users", query: {{{_PERIOD}}}) {{ ... on MeterReport {{ total {{ quantity }} }} }}',
     "events": f"events(query: {{{_PERIOD}}}, first: 500) {{ nodes {{ eventId }} }}",
     "values": f"dimensionValues(dimension: PRODUCT, query: {{{_PERIOD}}})",
     "charges": f"charges(query: {{{_PERIOD}}}) {{ ... on ChargesReport {{ totals {{ amount }} }} }}",

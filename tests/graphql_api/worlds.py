@@ -150,7 +150,7 @@ def use(
         for number, (subscription, user) in enumerate((each, user) for each in subscriptions for user in users)
     ]
     assert [] == api.send(events)["rejected"]
-    named = {"account": account, "source": "gateway"}
+    named = {"account": account, "source": given.get("source", "gateway")}
     done(api, _CORRECT, input={**named, "id": events[0]["id"], "reason": "too many", "values": {"quantity": "2"}})
     done(api, _CORRECT, input={**named, "id": events[-1]["id"], "reason": "never", "void": True})
 
@@ -163,11 +163,10 @@ def bill(api: Api, subscription: str) -> None:
 
 
 def refuse(api: Api, account: str, key: str = ADMIN_KEY) -> None:
-    """Events that are refused, and kept; of a caller that is bound, also what is another account's."""
-    api.send(
-        [{"id": account, "source": "gateway"}, {"id": f"{account}?", "account": account, "quantity": "x"}], key=key
-    )
-    api.send([_of(other) for other in (account, *OTHERS)], key=key) if key is not ADMIN_KEY else None
+    """Events that are refused, and kept; of a caller that is bound, also others' accounts'."""
+    events = [{"id": account, "source": "gateway"}, {"id": f"{account}?", "account": account, "quantity": "x"}]
+    others = [] if key == ADMIN_KEY else [_of(other) for other in OTHERS]
+    assert len(events) + len(others) == len(api.send([*events, *others], key=key)["rejected"])
 
 
 def _of(account: str) -> Mapping[str, Any]:
