@@ -141,7 +141,7 @@ def use(
             "user": user,
             "device": f"{user}-phone",
             "product": "maps" if number % 2 else "mail",
-            "unit": "call" if number % 3 else "byte",
+            "unit": "byte" if number % 4 == 3 else "call",
             "quantity": quantity,
             "attributes": {"of": account},
             **given,
