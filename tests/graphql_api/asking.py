@@ -72,9 +72,9 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What was found in a world by somebody who sees all of it: ids, and cursors by the fields that gave them."""
+    """What was found in a world by somebody who sees all of it: ids by kind, and cursors by the fields that gave them."""
 
-    ids: list[str]
+    ids: dict[str, list[str]]
     cursors: dict[str, list[str]]
 
 
@@ -156,7 +156,9 @@ class Asking:
     def _leaf(self, name: str, kind: str, owner: str) -> str:
         match kind:
             case "ID":
-                return json.dumps(self._draw(st.sampled_from(self._found.ids)))
+                # Of each kind as often, however many of it there are.
+                kind_of_id = self._draw(st.sampled_from(sorted(self._found.ids)))
+                return json.dumps(self._draw(st.sampled_from(self._found.ids[kind_of_id])))
             case "DateTime":
                 return json.dumps(self._draw(st.sampled_from(_DAYS)))
             case "Boolean":
