@@ -56,7 +56,7 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
     "plan": ["basic", "nothing"],
     "name": ["Anything"],
-    "reason": ["wrong", " "],
+    "reason": ["wrong", "wrong", "wrong", " "],
     "body": ['{"id": "again", "account": "beta"}', "{}"],
     "timeZone": ["UTC", "Asia/Kathmandu"],
     "currencyCode": ["EUR"],
