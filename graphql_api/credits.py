@@ -28,7 +28,8 @@ from metering.credits import CreditGrant as GrantedCredit
 from metering.credits import GrantOrder, find_grant, known_currency, money_in
 from metering.errors import NotFoundError
 from metering.events import in_utc
-from metering.keys import ApiKey, Scope
+from metering.keys import Scope
+from metering.reach import Reach
 from rating.credits import Pot
 from rating.exact import ZERO
 
@@ -265,9 +266,9 @@ def _order(given: GrantCreditInput) -> GrantOrder:
 async def resolve_credit_balance(account: str, at: datetime | None, info: MeteringInfo) -> CreditBalanceResult:
     """How an account's credits stand."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
-    if not _is_visible(account, key):
-        raise NotFoundError(f"The key {key.prefix} sees no account {account!r:.60}.")
+    context.require(Scope.CHARGES_READ)
+    if not _is_visible(account, context.snapshot.reach):
+        raise NotFoundError(f"There is no account {account!r:.60} that this key sees.")
     found = await credit_ledger.read_balance(context.snapshot, account, at, context.limits)
     return CreditBalance(
         account=account,
@@ -294,13 +295,13 @@ async def resolve_credit_ledger(
 ) -> CreditLedgerConnection:
     """The ledger of an account, in order of the instants that entries are of. One that the caller may not see has none."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
+    context.require(Scope.CHARGES_READ)
     check_first(first, context.limits, ("first",))
     cursor = decode_cursor(after, _EntryPlace, ("after",)) if after else None
     place = None if cursor is None else _place(cursor)
     entries: list[credit_ledger.Entry] = []
     has_next = False
-    if _is_visible(account, key):
+    if _is_visible(account, context.snapshot.reach):
         entries, has_next = await credit_ledger.read_ledger(context.snapshot, account, first, place)
     nodes = [_entry(each) for each in entries]
     places = [credit_ledger.place_of(each) for each in entries]
@@ -315,15 +316,16 @@ async def resolve_credit_ledger(
 async def find_credit_grant_node(name: CreditGrantName, info: MeteringInfo) -> CreditGrant | None:
     """The grant of a global id, if the caller sees its account."""
     context: Context = info.context
-    key = context.require(Scope.CHARGES_READ)
-    found = await find_grant(context.snapshot, name.id)
-    if found is None or (key.accounts is not None and found.order.account not in key.accounts):
-        return None
-    return _shown(found)
+    context.require(Scope.CHARGES_READ)
+    reach = context.snapshot.reach
+    # A statement that does not know subscriptions is not run for who is bound to some.
+    found = None if reach.is_narrow else await find_grant(context.snapshot, name.id)
+    return _shown(found) if found is not None and _is_visible(found.order.account, reach) else None
 
 
-def _is_visible(account: str, key: ApiKey) -> bool:
-    return key.accounts is None or account in key.accounts
+def _is_visible(account: str, reach: Reach) -> bool:
+    """Credits are a whole account's: what is drawn of them tells of all its subscriptions."""
+    return reach.shows_account(account) and not reach.is_narrow
 
 
 def _place(cursor: _EntryPlace) -> credit_ledger.EntryPlace:

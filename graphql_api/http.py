@@ -30,7 +30,8 @@ from graphql_api.schema import make_schema
 from metering import errors
 from metering.config import Settings
 from metering.ingest.http import problem
-from metering.keys import ApiKey
+from metering.keys import Caller
+from metering.reach import NOTHING, Reach
 from metering.service import Service
 
 _BODY_TYPE: Final = "application/json"
@@ -111,22 +112,22 @@ class GraphQLEndpoint:
                 HTTPStatus.NOT_ACCEPTABLE, "not_acceptable", f"Answers come as {known}; accept one of them."
             )
         authorization = request.headers.get("authorization")
-        key = await self._key(authorization)
-        asked, body_bytes = await self._read(request, key)
+        caller = await self._caller(authorization)
+        asked, body_bytes = await self._read(request, caller)
         allowed = _LIVE_QUERIES if request.method == "GET" else _ANYTHING
         operation = self._understand(asked, allowed)
         is_live = isinstance(operation, Operation) and operation.kind is OperationType.SUBSCRIPTION
         if media_type is MediaType.EVENT_STREAM or (is_live and takes_streams(request.headers.get("accept"))):
-            bodies = self._bodies(operation, authorization, key, body_bytes)
+            bodies = self._bodies(operation, authorization, caller, body_bytes)
             return _Connected(EventStream(bodies, self.live, self._limits), self.live)
         if is_live:
             operation = refused(GraphQLError(_NEEDS_STREAM, extensions={"code": Code.STREAM_NEEDED}))
         if isinstance(operation, ExecutionResult):
             return response_of(operation, media_type)
-        cost = self._cost(key)
+        cost = self._cost(caller)
         # Who asked for a change and went away has asked for it all the same.
         gone = disconnected(request.receive) if operation.kind is OperationType.QUERY else None
-        work = self._execute(operation, key, cost, body_bytes)
+        work = self._execute(operation, caller, cost, body_bytes)
         try:
             result = await within(self._limits.graphql_seconds_max, work, gone)
         except errors.TimeLimitError as error:
@@ -144,24 +145,26 @@ class GraphQLEndpoint:
         except InvalidOperationTypeError as error:
             raise _not_allowed() from error
 
-    async def _execute(self, operation: Operation, key: ApiKey | None, cost: Cost, body_bytes: int) -> ExecutionResult:
-        async with self._service.snapshot() as snapshot:
-            context = Context(key, self._service, snapshot, body_bytes, cost)
+    async def _execute(
+        self, operation: Operation, caller: Caller | None, cost: Cost, body_bytes: int
+    ) -> ExecutionResult:
+        async with self._service.snapshot(_reach(caller)) as snapshot:
+            context = Context(caller, self._service, snapshot, body_bytes, cost)
             return await self._operations.execute(operation, context)
 
-    def _cost(self, key: ApiKey | None) -> Cost:
-        return Cost(self._budgets.of("" if key is None else key.prefix))
+    def _cost(self, caller: Caller | None) -> Cost:
+        return Cost(self._budgets.of("" if caller is None else caller.sender))
 
     # ------------------------------------------------------------ more than one answer
 
     async def _begin(self, authorization: str | None) -> websocket.Caller:
         """Who asks over a WebSocket. Raises UnauthenticatedError."""
-        await self._key(authorization)
+        await self._caller(authorization)
 
         async def ask(asked: GraphQLRequest, body_bytes: int) -> AsyncGenerator[dict[str, Any], None]:
             # Looked up for each operation: the connection may outlive the key.
             try:
-                key = await self._key(authorization)
+                caller = await self._caller(authorization)
                 operation = self._understand(asked, _ANYTHING)
             except errors.MeteringError as error:
                 yield body_of(refused(error))
@@ -169,26 +172,28 @@ class GraphQLEndpoint:
             except Exception as error:  # noqa: BLE001 - as above
                 yield unexpected(error)
                 return
-            async with aclosing(self._bodies(operation, authorization, key, body_bytes)) as bodies:
+            async with aclosing(self._bodies(operation, authorization, caller, body_bytes)) as bodies:
                 async for body in bodies:
                     yield body
 
         return websocket.Caller(ask)
 
     async def _bodies(
-        self, operation: Operation | ExecutionResult, authorization: str | None, key: ApiKey | None, body_bytes: int
+        self, operation: Operation | ExecutionResult, authorization: str | None, caller: Caller | None, body_bytes: int
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every answer to an operation of any type, as it is sent; what goes wrong is an answer, the last one."""
-        cost = self._cost(key)
+        cost = self._cost(caller)
         try:
             if isinstance(operation, ExecutionResult):
                 yield body_of(operation)
             elif operation.kind is not OperationType.SUBSCRIPTION:
-                work = self._execute(operation, key, cost, body_bytes)
+                work = self._execute(operation, caller, cost, body_bytes)
                 yield body_of(await within(self._limits.graphql_seconds_max, work), cost)
             else:
-                asker = Asker(self.live, lambda: self._key(authorization))
-                context = Context(key, self._service, self._service.snapshot(), body_bytes, cost, asker)
+                asker = Asker(self.live, lambda: self._caller(authorization))
+                context = Context(
+                    caller, self._service, self._service.snapshot(_reach(caller)), body_bytes, cost, asker
+                )
                 answers = await self._operations.subscribe(operation, context)
                 if isinstance(answers, ExecutionResult):
                     yield body_of(answers)
@@ -203,11 +208,11 @@ class GraphQLEndpoint:
 
     # ------------------------------------------------------------ what is asked, and by whom
 
-    async def _key(self, authorization: str | None) -> ApiKey | None:
-        """The caller's key; None where none is sent. One that is sent and not good is refused."""
-        return None if authorization is None else await self._service.keys.authenticate(authorization)
+    async def _caller(self, authorization: str | None) -> Caller | None:
+        """Whose key or token is sent; None where none is. One that is sent and not good is refused."""
+        return None if authorization is None else await self._service.credentials.authenticate(authorization)
 
-    async def _read(self, request: Request, key: ApiKey | None) -> tuple[GraphQLRequest, int]:
+    async def _read(self, request: Request, caller: Caller | None) -> tuple[GraphQLRequest, int]:
         """What is asked, and the size of the body that it came in."""
         if request.method == "GET":
             return _read_address(request), 0
@@ -216,7 +221,7 @@ class GraphQLEndpoint:
             message = f"Content-Type {content_type!r:.60} is not understood; send {_BODY_TYPE}."
             raise errors.BodyError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported", message)
         body = bytearray()
-        async with self._service.bodies.arriving("" if key is None else key.prefix) as arriving:
+        async with self._service.bodies.arriving("" if caller is None else caller.sender) as arriving:
             async for chunk in request.stream():
                 arriving.add(len(chunk))
                 body += chunk
@@ -262,6 +267,10 @@ def _read_address(request: Request) -> GraphQLRequest:
     if not asked.names_document:
         raise _unreadable("`extensions` has no `persistedQuery`")
     return asked
+
+
+def _reach(caller: Caller | None) -> Reach:
+    return NOTHING if caller is None else caller.reach
 
 
 def _not_allowed() -> errors.BodyError:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import msgspec
 
 from metering.errors import LiveFullError
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 
 
@@ -79,4 +79,4 @@ class Asker(msgspec.Struct, frozen=True):
     """Who asks a live question: `again` looks the key up anew. It raises UnauthenticatedError when that is over."""
 
     live: Live
-    again: Callable[[], Awaitable[ApiKey | None]]
+    again: Callable[[], Awaitable[Caller | None]]

@@ -43,19 +43,20 @@ async def stream_usage_totals(
     context = info.context
     key = context.require(Scope.USAGE_READ)
     _check_every(every_seconds, context.limits)
-    question_of(query, key, context.limits)
+    question = question_of(query, context.limits)
     dimensions = dimensions_asked(info.selected_fields)
     asker = context.asker
     assert asker is not None, "whoever may ask a live question says who they are"
     last = None
-    with asker.live.question(key.prefix):
+    with asker.live.question(key.sender):
         while True:
             caller = await asker.again()
             if caller is None:
                 raise UnauthenticatedError("The key is over.")
-            question = question_of(query, caller.require(Scope.USAGE_READ), context.limits)
+            # What it reaches may have changed, as what it may do.
+            reach = caller.require(Scope.USAGE_READ).reach
             try:
-                async with asker.live.turn(), context.service.snapshot() as snapshot:
+                async with asker.live.turn(), context.service.snapshot(reach) as snapshot:
                     found = await _find(snapshot, question, dimensions)
             except TimeoutError as error:
                 message = (

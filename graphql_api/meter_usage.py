@@ -309,7 +309,8 @@ MeterUsageResult = Annotated[MeterReport | NotFound | InvalidInput | TooLarge, s
 async def resolve_meter_usage(meter: str, query: UsageQuery, info: MeteringInfo) -> MeterUsageResult:
     """What a meter says of the usage in a period."""
     context = info.context
-    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    context.require(Scope.USAGE_READ)
+    question = question_of(query, context.limits)
     found = await find_meter(context.snapshot, meter)
     if found is None:
         raise NotFoundError(f"There is no meter {meter!r:.60}; `meters` lists them.")

@@ -8,6 +8,18 @@ import strawberry
 from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
+from graphql_api.api_keys import (
+    ApiKey,
+    ApiKeyConnection,
+    CreateApiKeyInput,
+    CreateApiKeyResult,
+    RotateApiKeyInput,
+    RotateApiKeyResult,
+    resolve_api_keys,
+    resolve_create_api_key,
+    resolve_revoke_api_key,
+    resolve_rotate_api_key,
+)
 from graphql_api.auth import Requires, requires
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
@@ -277,6 +289,13 @@ class Query:
         """See graphql_api/simulate_plan.py."""
         return await resolve_simulate_plan(input, info)
 
+    @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
+    async def api_keys(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> ApiKeyConnection:
+        """See graphql_api/api_keys.py."""
+        return await resolve_api_keys(first, after or None, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -389,6 +408,29 @@ class Mutation:
     async def void_credit_grant(self, input: VoidCreditGrantInput, info: MeteringInfo) -> VoidCreditGrantResult:
         """See graphql_api/credits.py."""
         return await resolve_void_credit_grant(input, info)
+
+    @strawberry.mutation(
+        description="Make an API key. Its secret is in the answer, and nowhere else.", **requires(Scope.ADMIN)
+    )
+    async def create_api_key(self, input: CreateApiKeyInput, info: MeteringInfo) -> CreateApiKeyResult:
+        """See graphql_api/api_keys.py."""
+        return await resolve_create_api_key(input, info)
+
+    @strawberry.mutation(
+        description="Make an API key in the place of another one: it may do the same, and the old one goes on for a while.",
+        **requires(Scope.ADMIN),
+    )
+    async def rotate_api_key(self, input: RotateApiKeyInput, info: MeteringInfo) -> RotateApiKeyResult:
+        """See graphql_api/api_keys.py."""
+        return await resolve_rotate_api_key(input, info)
+
+    @strawberry.mutation(
+        description="Revoke an API key: within seconds no process takes it any more. Null where there is none.",
+        **requires(Scope.ADMIN),
+    )
+    async def revoke_api_key(self, prefix: str, info: MeteringInfo) -> ApiKey | None:
+        """See graphql_api/api_keys.py."""
+        return await resolve_revoke_api_key(prefix, info)
 
 
 @strawberry.type(name="Subscription")

@@ -1,11 +1,12 @@
 """Statements: what subscriptions owe, as drafts of the moment and as they were frozen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
 import strawberry
 
+from graphql_api.auth import HIDDEN, INTERNAL
 from graphql_api.charge_lines import ChargeLine, charge_line_of, credit_line_of
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
@@ -29,7 +30,7 @@ from graphql_api.scalars import Instant, JsonObject
 from graphql_api.usage import UsageTotal, usage_totals
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import Dimension, in_utc
-from metering.keys import ApiKey, Scope
+from metering.keys import Scope
 from metering.plans import PublishedPlan, find_plan
 from metering.statements import read
 from metering.statements.history import FinalStatement, StatementStatus
@@ -91,9 +92,9 @@ class Statement(Node):
         description="What all lines but those of kind CREDIT add up to; `charges` are of these."
     )
     finalized_at: Instant | None
-    finalized_by: str | None
+    finalized_by: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     voided_at: Instant | None
-    voided_by: str | None
+    voided_by: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     void_reason: str | None
     statement: strawberry.Private[read.Statement]
     context: strawberry.Private[Context]
@@ -156,8 +157,8 @@ class _StatementPlace(msgspec.Struct, frozen=True, array_like=True):
 async def resolve_statement(subscription: str, at: Instant, info: MeteringInfo) -> StatementResult:
     """The statement that an instant belongs to."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
-    found = await read.statement_at(context.snapshot, subscription, at, key.accounts, context.limits)
+    context.require(Scope.CHARGES_READ)
+    found = await read.statement_at(context.snapshot, subscription, at, context.limits)
     return _shown(found, context, Once())
 
 
@@ -166,11 +167,11 @@ async def resolve_statements(
 ) -> StatementConnection:
     """Statements by subscription, period and age."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
+    context.require(Scope.CHARGES_READ)
     check_first(first, context.limits, ("first",))
     cursor = decode_cursor(after, _StatementPlace, ("after",)) if after else None
     place = None if cursor is None else Place(cursor.subscription, in_utc(cursor.start), cursor.id)
-    chosen = _chosen(given, key)
+    chosen = _chosen(given)
     found, has_next = await read.read_statements(context.snapshot, chosen, first, place, context.limits)
     once = Once()
     nodes = [_shown(each, context, once) for each in found]
@@ -181,30 +182,27 @@ async def resolve_statements(
 async def find_statement_node(name: StatementName | DraftStatementName, info: MeteringInfo) -> Statement | None:
     """The statement of a global id, if the caller sees its account."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
+    context.require(Scope.CHARGES_READ)
     if isinstance(name, StatementName):
-        final = await find_kept(context.snapshot, name.id, key.accounts)
+        final = await find_kept(context.snapshot, name.id)
         return None if final is None else _shown(final, context, Once())
     try:
         at = in_utc(name.start)
-        found = await read.statement_at(context.snapshot, name.subscription, at, key.accounts, context.limits)
+        found = await read.statement_at(context.snapshot, name.subscription, at, context.limits)
     except (NotFoundError, InvalidInputError):
         return None
     return _shown(found, context, Once())
 
 
-def _chosen(given: StatementFilter, key: ApiKey) -> Chosen:
-    accounts: Sequence[str] | None = None if key.accounts is None else sorted(key.accounts)
+def _chosen(given: StatementFilter) -> Chosen:
     account, subscription = given_or_none(given.account), given_or_none(given.subscription)
-    if account is not None:
-        accounts = [account] if accounts is None or account in accounts else []
     period = given_or_none(given.period)
     if period is not None and period.from_ >= period.to:
         message = "`to` must be later than `from`; a period is half-open [from, to)."
         raise InvalidInputError([InputIssue(("filter", "period", "to"), message)])
     return Chosen(
         subscriptions=None if subscription is None else [subscription],
-        accounts=accounts,
+        accounts=None if account is None else [account],
         status=given_or_none(given.status),
         period=None if period is None else RatingPeriod(period.from_, period.to),
     )

@@ -380,7 +380,8 @@ UsageResult = Annotated[UsageReport | InvalidInput | TooLarge, strawberry.union(
 async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
     """Metered quantities in a period: totals, groups and time series."""
     context = info.context
-    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    context.require(Scope.USAGE_READ)
+    question = question_of(query, context.limits)
     horizon = await context.snapshot.horizon()
     report = UsageReport(
         period=Period(from_=query.period.from_, to=query.period.to),

@@ -15,9 +15,10 @@ MeteringError
 ├── ThrottledError          the key has spent its budget of questions: try again, after a while
 ├── LiveFullError           as many live questions are open as may be: try again
 ├── BodyError               a request body that cannot be taken as a whole
+├── KeySetUnavailableError  the keys that tokens are verified with cannot be had: try again
 ├── CredentialError
-│   ├── UnauthenticatedError       no key, or not one of ours
-│   └── ForbiddenError             a key without the scope
+│   ├── UnauthenticatedError       no key or token, or none that is good
+│   └── ForbiddenError             a key or token without the scope
 ├── InvalidInputError       arguments that cannot be answered; every fault at once, each with its path
 ├── NotFoundError           no such thing
 ├── ConflictError           it is in a state in which this cannot be done
@@ -152,12 +153,19 @@ class BodyError(MeteringError):
         super().__init__(message)
 
 
+class KeySetUnavailableError(MeteringError):
+    """The keys that tokens are verified with cannot be had now; the same request may be sent again."""
+
+    code = "key_set_unavailable"
+    retryable = True
+
+
 class CredentialError(MeteringError):
     """The caller may not do this."""
 
 
 class UnauthenticatedError(CredentialError):
-    """No key was sent, or it is not known, expired or revoked."""
+    """No key or token was sent, or it is not known, expired or revoked."""
 
     code = "unauthenticated"
 

@@ -24,6 +24,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One key's rate and burst: what the fields that tell them, and the database, can hold by far.
     key_rate_events_max: int = 1_000_000_000
 
+    # Who may: so long a process relies on what it was told of a key or a token, and of so many of each.
+    key_cache_seconds: float = 3.0
+    key_cache_keys_max: int = 10_000
+    key_uses_seconds: float = 60.0
+    key_overlap_days_max: int = 365
+    token_bytes_max: int = 8 * 1024
+
+    # The keys of a token's issuer.
+    jwks_bytes_max: int = 256 * 1024
+    jwks_keys_max: int = 100
+    jwks_fetch_seconds_max: int = 5
+    jwks_fresh_seconds: int = 300
+    jwks_stale_seconds_max: int = 3_600
+    jwks_retry_seconds: int = 10
+
     # One event
     name_chars_max: int = 256
     quantity_digits_max: int = 38
