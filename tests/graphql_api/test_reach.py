@@ -174,6 +174,38 @@ def test_what_is_beyond_reach_changes_no_change(changing: tuple[Worlds, Found], 
     check()
 
 
+@pytest.mark.parametrize("caller", CALLERS)
+def test_no_id_leads_beyond_reach(worlds: tuple[Worlds, Found], caller: str) -> None:
+    """Every id that there is in the first world is tried: what is another's is answered as what does not exist."""
+    made, found = worlds
+    ids = [each for of_kind in found.ids.values() for each in of_kind]
+    asked = " ".join(f'n{number}: node(id: "{each}") {{ __typename }}' for number, each in enumerate(ids))
+    first, other = made.answers(caller, f"{{ {asked} }}")
+
+    assert first == other
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'voidStatement(id: "%s", reason: "r") { __typename ... on Problem { code message } }',
+        'retryRejectedEvents(input: [{id: "%s"}]) { __typename ... on Problem { code message } }',
+    ],
+)
+def test_what_is_another_s_is_told_as_what_does_not_exist(changing: tuple[Worlds, Found], change: str) -> None:
+    """Every id that there is in the first world is tried in a change of what it names; the words are the same, too."""
+    made, found = changing
+    ids = [*found.ids["StatementName"], *found.ids["RejectedEventName"]]
+    first, other = made.answers("partner", f"mutation {{ {_aliased(change, ids)} }}")
+
+    assert first == other
+    assert b"NOT_FOUND" in first
+
+
+def _aliased(change: str, ids: list[str]) -> str:
+    return " ".join(f"c{number}: {change % each}" for number, each in enumerate(ids))
+
+
 def codes_in(answer: bytes) -> set[str]:
     """The codes of an answer's errors."""
     return {error["extensions"]["code"] for error in msgspec.json.decode(answer).get("errors", ())}
