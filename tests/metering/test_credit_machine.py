@@ -130,10 +130,7 @@ def test_credits_through_any_history(servers: dict[str, Server], engine: str) ->
             await check_books(database)
             assert all(each.effective_at <= each.booked_at or each.statement is None for each in await ledger(database))
 
-        url = server.clone()
-        try:
+        with server.cloned() as url:
             play(url, scenario)
-        finally:
-            server.drop(url)
 
     lived_through()

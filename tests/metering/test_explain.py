@@ -161,11 +161,8 @@ def test_the_parts_are_the_difference_of_charges(servers: dict[str, Server], eng
                 parts = [*(part.amount.amount for part in found.parts), found.remainder.amount]
                 assert found.before.amount + sum(parts) == found.after.amount
 
-        url = server.clone()
-        try:
+        with server.cloned() as url:
             play(url, scenario)
-        finally:
-            server.drop(url)
 
     lived_through()
 

@@ -60,6 +60,15 @@ def ages(days: int) -> Ages:
 class Forgetting(Exactness):
     """A service that gives up what is too old."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # The places of those that were taken, also where they are void by now.
+        self.acknowledged: set[int] = set()
+
+    def _acknowledged(self, submission: Submission) -> None:
+        self.acknowledged.update(range(len(self.sent), len(self.sent) + len(submission.admitted)))
+        super()._acknowledged(submission)
+
     async def _kept(self) -> Kept:
         async with self.database.connection() as connection:
             return await read_kept(connection)
@@ -71,23 +80,35 @@ class Forgetting(Exactness):
 
     @rule(drafted=st.lists(drafts, min_size=1, max_size=6), again=st.lists(st.integers(0, 99), max_size=3))
     def record(self, drafted: Sequence[Draft], again: Sequence[int]) -> None:
-        """Record new events and repeated ones; exactly those are refused that occurred before what is taken."""
+        """Record new events and repeated ones; those are refused that occurred before what is taken.
+
+        One that was acknowledged, given up, and not dropped yet still has its name: repeated, it is a duplicate or refused.
+        """
         new = self._drafted(drafted)
+        places = [place % (len(self.sent) + len(new.admitted)) for place in again]
         known = [*self.sent, *(event for _, event in new.admitted)]
-        everything = [*(event for _, event in new.admitted), *(known[index % len(known)] for index in again)]
-        taken_from = self._taken_from()
+        everything = [*(event for _, event in new.admitted), *(known[place] for place in places)]
+        now = self.run(self._kept())
         receipt = self.run(self.writer.submit(submission_of([event.event for event in everything], self.clock)))
-        too_old = [index for index, event in enumerate(everything) if event.occurred_at < taken_from]
-        accepted = sum(event.occurred_at >= taken_from for _, event in new.admitted)
-        assert [(index, Code.OUTSIDE_RETENTION) for index in too_old] == [(r.index, r.code) for r in receipt.rejected]
-        assert (accepted, len(everything) - accepted - len(too_old)) == (receipt.accepted, receipt.duplicates)
-        self._take(new, taken_from)
+        too_old = {index for index, event in enumerate(everything) if event.occurred_at < now.taken_from}
+        named = {
+            len(new.admitted) + index
+            for index, place in enumerate(places)
+            if place in self.acknowledged and max(known[place].days) >= now.raw_dropped_to.date()
+        }
+        refused = {rejection.index for rejection in receipt.rejected}
+        assert {rejection.code for rejection in receipt.rejected} <= {Code.OUTSIDE_RETENTION}
+        assert too_old - named <= refused <= too_old
+        accepted = sum(event.occurred_at >= now.taken_from for _, event in new.admitted)
+        assert (accepted, len(everything) - accepted - len(refused)) == (receipt.accepted, receipt.duplicates)
+        self._take(new, now.taken_from)
 
     def _take(self, submission: Submission, taken_from: datetime) -> None:
         """What was sent has its place, also where it was refused: the places are part of the names."""
         for _, event in submission.admitted:
             if event.occurred_at >= taken_from:
                 self.in_effect[len(self.sent)] = event
+                self.acknowledged.add(len(self.sent))
             self.sent.append(event)
 
     @rule(place=st.integers(0, 99), void=st.booleans(), values=corrections)

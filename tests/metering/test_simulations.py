@@ -228,11 +228,8 @@ def test_a_simulation_is_what_being_on_the_plan_comes_to(servers: dict[str, Serv
                 assert each.compared.simulated.amount == total(row.compared.simulated.amount for row in each.rows)
             assert [each.compared for each in found[0]] == [each.compared for each in found[1]]
 
-        url = server.clone()
-        try:
+        with server.cloned() as url:
             play(url, scenario)
-        finally:
-            server.drop(url)
 
     lived_through()
 
