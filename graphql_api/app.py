@@ -3,15 +3,17 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graphql_api.http import GraphQLEndpoint
+from graphql_api.stopping import told
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
 from metering.ingest.http import describe
@@ -19,6 +21,8 @@ from metering.limits import LIMITS, Limits
 from metering.probes import Status
 from metering.service import Service, open_service
 from metering.telemetry import configure_logs, logger
+
+Part = TypeVar("Part")
 
 
 def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASGIApp:
@@ -33,6 +37,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASG
     routes = [
         Route("/", _to_editor),
         Route("/graphql", running.graphql),
+        WebSocketRoute("/graphql", running.graphql),
         Route("/livez", _livez),
         Route("/readyz", running.readyz),
         Route("/openapi.json", describe(limits)),
@@ -48,24 +53,31 @@ class _Running:
         self._limits = limits
         self._service: Service | None = None
         self.events = _Endpoint(lambda: self.service.events)
-        self.graphql = _Endpoint(lambda: GraphQLEndpoint(self.service, breadth_first=settings.graphql_breadth_first))
+        self._graphql: GraphQLEndpoint | None = None
+        self.graphql = _Endpoint(lambda: self._opened(self._graphql))
 
     @property
     def service(self) -> Service:
         """The open service."""
-        assert self._service is not None, "requests come after the start"
-        return self._service
+        return self._opened(self._service)
+
+    def _opened(self, part: Part | None) -> Part:
+        assert part is not None, "requests come after the start"
+        return part
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Open the service, and close it when the application ends."""
         async with open_service(self._settings, self._limits) as self._service:
-            yield
+            # Now: a list of documents that cannot be answered is known at the start.
+            self._graphql = GraphQLEndpoint(self._service, self._settings)
+            with told(self._graphql.live.stopping):
+                yield
 
     async def readyz(self, _request: Request) -> Response:
         """Whether work can be done now: 200, or 503 with the checks that say why not."""
         readiness = await self.service.readiness()
-        body = {"status": readiness.status, "checks": readiness.checks}
+        body = {"status": readiness.status, "checks": [each.for_anybody for each in readiness.checks]}
         status = 503 if readiness.status is Status.FAIL else 200
         return Response(msgspec.json.encode(body), status, media_type="application/json")
 

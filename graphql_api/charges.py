@@ -146,7 +146,8 @@ ChargesResult = Annotated[ChargesReport | InvalidInput | TooLarge, strawberry.un
 async def resolve_charges(query: UsageQuery, info: MeteringInfo) -> ChargesResult:
     """Rated amounts in a period, by any dimensions."""
     context = info.context
-    question = question_of(query, context.require(Scope.CHARGES_READ), context.limits)
+    context.require(Scope.CHARGES_READ)
+    question = question_of(query, context.limits)
     asked = _Asked(context, question, Once())
     # What is refused is the answer of `charges` itself: below it, an error would take the other answers with it.
     selections = info.selected_fields

@@ -1,17 +1,30 @@
 """Documents, understood once: a front end sends the same few again and again, each time with other variables."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, GraphQLSyntaxError, parse, specified_rules
-from strawberry.schema.schema import validate_document
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    NoSchemaIntrospectionCustomRule,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from graphql_api.depth import too_deep
+from graphql_api.bounds import beyond_bounds, root_fields, too_large
 from metering.limits import Limits
 
-# One tuple for all documents; Strawberry adds its own rules to it.
-_RULES: Final = tuple(specified_rules)
+# One tuple for all documents: the specification's rules, and Strawberry's own.
+_RULES: Final = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+# The parser has no other sign of it.
+_TOO_MANY_TOKENS: Final = "tokens. Parsing aborted."
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -19,14 +32,18 @@ class Document(msgspec.Struct, frozen=True):
 
     parsed: DocumentNode | None
     errors: tuple[GraphQLError, ...]
+    # How many fields each operation has at its root, by its name.
+    root_fields: Mapping[str | None, int] = msgspec.field(default_factory=dict)
 
 
 class Documents:
     """Reads, bounds and validates documents; those that were asked for last are kept, the wrong ones too."""
 
-    def __init__(self, schema: GraphQLSchema, limits: Limits) -> None:
+    def __init__(self, schema: GraphQLSchema, limits: Limits, *, introspection: bool = True) -> None:
         self._schema = schema
         self._limits = limits
+        self._introspection = introspection
+        self._rules = _RULES if introspection else (*_RULES, NoSchemaIntrospectionCustomRule)
         self._kept: OrderedDict[str, Document] = OrderedDict()
         self._kept_bytes = 0
 
@@ -41,14 +58,24 @@ class Documents:
         return document
 
     def _read(self, text: str) -> Document:
+        limits = self._limits
         try:
-            parsed = parse(text, max_tokens=self._limits.graphql_tokens_max)
+            parsed = parse(text, max_tokens=limits.graphql_tokens_max)
         except GraphQLSyntaxError as error:
+            if error.message.endswith(_TOO_MANY_TOKENS):
+                return Document(None, (too_large(error.message, "graphql_tokens_max", limits),))
             # It is kept, and must not keep the stack that it was raised from.
             return Document(None, (error.with_traceback(None),))
-        # Depth first: what validation costs depends on it.
-        errors = too_deep(parsed, self._limits.graphql_depth_max) or validate_document(self._schema, parsed, _RULES)
-        return Document(parsed, tuple(errors))
+        # Bounds first: what validation costs depends on them. Without introspection nothing is told of what there is, and
+        # a suggestion tells it name by name.
+        errors = beyond_bounds(parsed, limits) or validate(
+            self._schema,
+            parsed,
+            self._rules,
+            max_errors=limits.graphql_errors_max,
+            hide_suggestions=not self._introspection,
+        )
+        return Document(parsed, tuple(errors), {} if errors else root_fields(parsed))
 
     def _keep(self, text: str, document: Document) -> None:
         limits = self._limits

@@ -84,7 +84,7 @@ ExplainChargesResult = Annotated[ChargesExplanation | InvalidInput | NotFound, s
 async def resolve_explain_charges(given: ExplainChargesInput, info: MeteringInfo) -> ExplainChargesResult:
     """Why the charges of a period differ from those of another."""
     context = info.context
-    key = context.require(Scope.CHARGES_READ)
+    context.require(Scope.CHARGES_READ)
     wanted = compare(
         Comparison(
             account=given.account,
@@ -96,7 +96,7 @@ async def resolve_explain_charges(given: ExplainChargesInput, info: MeteringInfo
         ),
         context.limits,
     )
-    explained = await explain_charges(context.snapshot, wanted, key.accounts, context.limits)
+    explained = await explain_charges(context.snapshot, wanted, context.limits)
     explanation = explained.explanation
     return ChargesExplanation(
         before=money_of(explanation.before),

@@ -1,6 +1,7 @@
-"""POST and GET /graphql: a document in, data and errors out. Unexpected errors are masked; their id is in the log."""
+"""/graphql: a document in, data and errors out; as one answer, as a stream of events, or over a WebSocket."""
 
-import secrets
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -8,144 +9,281 @@ import msgspec
 from graphql import ExecutionResult, GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
 
+from graphql_api import websocket
+from graphql_api.answers import body_of, encoded, refused, response_of, unexpected
+from graphql_api.codes import Code
 from graphql_api.context import Context
+from graphql_api.cost import Budgets, Cost
+from graphql_api.deadline import disconnected, within
 from graphql_api.documents import Documents
 from graphql_api.editor import EDITOR
-from graphql_api.operations import GraphQLRequest, Operations
-from graphql_api.problems import invalid_input
+from graphql_api.event_stream import EventStream
+from graphql_api.live import Asker, Live
+from graphql_api.media_types import MediaType, accepted, takes_streams
+from graphql_api.operations import GraphQLRequest, Operation, Operations
+from graphql_api.persisted import Persisted, listed_documents
 from graphql_api.schema import make_schema
 from metering import errors
+from metering.config import Settings
 from metering.ingest.http import problem
-from metering.keys import ApiKey
+from metering.keys import Caller
+from metering.reach import NOTHING, Reach
 from metering.service import Service
-from metering.telemetry import logger
 
-_ENCODER: Final = msgspec.json.Encoder()
-_MEDIA_TYPE: Final = "application/json"
-_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError)
-
+_BODY_TYPE: Final = "application/json"
+_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError, errors.KeySetUnavailableError)
+# What says in an address that something is asked; without any of them a browser gets the editor.
+_ASKS: Final = ("query", "documentId", "extensions")
+# From an address nothing is changed.
+_LIVE_QUERIES: Final = frozenset({OperationType.QUERY, OperationType.SUBSCRIPTION})
+_ANYTHING: Final = frozenset(OperationType)
+_NEEDS_STREAM: Final = (
+    f"A subscription is answered as {MediaType.EVENT_STREAM.value} (say so in Accept), or over a WebSocket."
+)
 
 Decoded = TypeVar("Decoded")
 
 
 class GraphQLEndpoint:
-    """The ASGI application behind /graphql."""
+    """The ASGI application behind /graphql. Raises ConfigurationError for a list of documents that cannot be answered."""
 
-    def __init__(self, service: Service, *, breadth_first: bool = True) -> None:
+    def __init__(self, service: Service, settings: Settings) -> None:
         self._service = service
         self._limits = service.limits
         schema = make_schema().core
-        self._operations = Operations(schema, Documents(schema, service.limits), breadth_first=breadth_first)
+        documents = Documents(schema, service.limits, introspection=settings.graphql_introspection)
+        self._operations = Operations(
+            schema,
+            documents,
+            breadth_first=settings.graphql_breadth_first,
+            suggestions=settings.graphql_introspection,
+        )
+        self._persisted = Persisted(
+            listed_documents(settings, schema, service.limits),
+            service.limits,
+            only_listed=settings.graphql_only_listed,
+        )
+        self._budgets = Budgets(settings.graphql_cost_per_second)
+        self.live = Live(service.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or all that comes over one WebSocket."""
+        if scope["type"] == "websocket":
+            await websocket.Socket(scope, receive, send, self.live, self._limits).run(self._begin)
+            return
         try:
-            response = await self._answer(Request(scope, receive))
+            response = await self._respond(Request(scope, receive))
         except ClientDisconnect:
             return  # nobody is left to answer
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> ASGIApp:
+        """The answer, or why there is none."""
+        media_type = accepted(request.headers.get("accept"))
+        try:
+            return await self._answer(request, media_type)
         except _AWAY as error:
             # Before a key is looked up or after: who asks in GraphQL hears of it in GraphQL.
-            response = _response(ExecutionResult(data=None, errors=[GraphQLError(str(error), original_error=error)]))
+            return response_of(refused(error), MediaType.JSON)
         except errors.MeteringError as error:
             response = problem(error, self._limits)
             if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 response.headers["Allow"] = "GET, POST"
-        await response(scope, receive, send)
+            return response
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an id, and the log the rest
+            return Response(encoded(unexpected(error)), HTTPStatus.INTERNAL_SERVER_ERROR, media_type=_BODY_TYPE)
 
-    async def _answer(self, request: Request) -> Response:
-        if request.method == "GET" and "query" not in request.query_params:
+    async def _answer(self, request: Request, media_type: MediaType | None) -> ASGIApp:
+        if request.method not in {"GET", "POST"}:
+            raise _not_allowed()
+        if request.method == "GET" and not any(name in request.query_params for name in _ASKS):
             return HTMLResponse(
                 EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"}
             )
-        key = await self._key(request)
-        asked, body_bytes = await self._read(request, key)
-        allowed = [OperationType.QUERY] if request.method == "GET" else list(OperationType)
-        async with self._service.snapshot() as snapshot:
-            context = Context(key, self._service, snapshot, body_bytes)
-            try:
-                result = await self._operations.execute(asked, context, allowed)
-            except InvalidOperationTypeError as error:
-                raise _not_allowed() from error
-        return _response(result)
-
-    async def _key(self, request: Request) -> ApiKey | None:
-        """The caller's key; None where none is sent. One that is sent and not good is refused."""
+        if media_type is None:
+            known = ", ".join(each.value for each in MediaType)
+            raise errors.BodyError(
+                HTTPStatus.NOT_ACCEPTABLE, "not_acceptable", f"Answers come as {known}; accept one of them."
+            )
         authorization = request.headers.get("authorization")
-        return None if authorization is None else await self._service.keys.authenticate(authorization)
+        caller = await self._caller(authorization)
+        asked, body_bytes = await self._read(request, caller)
+        allowed = _LIVE_QUERIES if request.method == "GET" else _ANYTHING
+        operation = self._understand(asked, allowed)
+        is_live = isinstance(operation, Operation) and operation.kind is OperationType.SUBSCRIPTION
+        if media_type is MediaType.EVENT_STREAM or (is_live and takes_streams(request.headers.get("accept"))):
+            bodies = self._bodies(operation, authorization, caller, body_bytes)
+            return _Connected(EventStream(bodies, self.live, self._limits), self.live)
+        if is_live:
+            operation = refused(GraphQLError(_NEEDS_STREAM, extensions={"code": Code.STREAM_NEEDED}))
+        if isinstance(operation, ExecutionResult):
+            return response_of(operation, media_type)
+        cost = self._cost(caller)
+        # Who asked for a change and went away has asked for it all the same.
+        gone = disconnected(request.receive) if operation.kind is OperationType.QUERY else None
+        work = self._execute(operation, caller, cost, body_bytes)
+        try:
+            result = await within(self._limits.graphql_seconds_max, work, gone)
+        except errors.TimeLimitError as error:
+            result = refused(error)
+        return response_of(result, media_type, cost)
 
-    async def _read(self, request: Request, key: ApiKey | None) -> tuple[GraphQLRequest, int]:
+    def _understand(self, asked: GraphQLRequest, allowed: Collection[OperationType]) -> Operation | ExecutionResult:
+        """The operation that is asked for, or what is wrong with it. Raises BodyError where it is not allowed here."""
+        try:
+            text = self._persisted.text_of(asked)
+        except GraphQLError as error:
+            return refused(error)
+        try:
+            return self._operations.understand(text, asked, allowed)
+        except InvalidOperationTypeError as error:
+            raise _not_allowed() from error
+
+    async def _execute(
+        self, operation: Operation, caller: Caller | None, cost: Cost, body_bytes: int
+    ) -> ExecutionResult:
+        async with self._service.snapshot(_reach(caller)) as snapshot:
+            context = Context(caller, self._service, snapshot, body_bytes, cost)
+            return await self._operations.execute(operation, context)
+
+    def _cost(self, caller: Caller | None) -> Cost:
+        return Cost(self._budgets.of("" if caller is None else caller.sender))
+
+    # ------------------------------------------------------------ more than one answer
+
+    async def _begin(self, authorization: str | None) -> websocket.Caller:
+        """Who asks over a WebSocket. Raises UnauthenticatedError."""
+        await self._caller(authorization)
+
+        async def ask(asked: GraphQLRequest, body_bytes: int) -> AsyncGenerator[dict[str, Any], None]:
+            # Looked up for each operation: the connection may outlive the key.
+            try:
+                caller = await self._caller(authorization)
+                operation = self._understand(asked, _ANYTHING)
+            except errors.MeteringError as error:
+                yield body_of(refused(error))
+                return
+            except Exception as error:  # noqa: BLE001 - as above
+                yield unexpected(error)
+                return
+            async with aclosing(self._bodies(operation, authorization, caller, body_bytes)) as bodies:
+                async for body in bodies:
+                    yield body
+
+        return websocket.Caller(ask)
+
+    async def _bodies(
+        self, operation: Operation | ExecutionResult, authorization: str | None, caller: Caller | None, body_bytes: int
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Every answer to an operation of any type, as it is sent; what goes wrong is an answer, the last one."""
+        cost = self._cost(caller)
+        try:
+            if isinstance(operation, ExecutionResult):
+                yield body_of(operation)
+            elif operation.kind is not OperationType.SUBSCRIPTION:
+                work = self._execute(operation, caller, cost, body_bytes)
+                yield body_of(await within(self._limits.graphql_seconds_max, work), cost)
+            else:
+                asker = Asker(self.live, lambda: self._caller(authorization))
+                context = Context(
+                    caller, self._service, self._service.snapshot(_reach(caller)), body_bytes, cost, asker
+                )
+                answers = await self._operations.subscribe(operation, context)
+                if isinstance(answers, ExecutionResult):
+                    yield body_of(answers)
+                    return
+                async with aclosing(answers):
+                    async for result in answers:
+                        yield body_of(result, cost)
+        except errors.MeteringError as error:
+            yield body_of(refused(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            yield unexpected(error)
+
+    # ------------------------------------------------------------ what is asked, and by whom
+
+    async def _caller(self, authorization: str | None) -> Caller | None:
+        """Whose key or token is sent; None where none is. One that is sent and not good is refused."""
+        return None if authorization is None else await self._service.credentials.authenticate(authorization)
+
+    async def _read(self, request: Request, caller: Caller | None) -> tuple[GraphQLRequest, int]:
         """What is asked, and the size of the body that it came in."""
         if request.method == "GET":
-            variables = request.query_params.get("variables")
-            asked = GraphQLRequest(
-                query=request.query_params["query"],
-                variables=_decode(variables.encode(), dict[str, Any]) if variables else None,
-                operation_name=request.query_params.get("operationName"),
-            )
-            return asked, 0
-        if request.method != "POST":
-            raise _not_allowed()
+            return _read_address(request), 0
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type != _MEDIA_TYPE:
-            message = f"Content-Type {content_type!r:.60} is not understood; send {_MEDIA_TYPE}."
+        if content_type != _BODY_TYPE:
+            message = f"Content-Type {content_type!r:.60} is not understood; send {_BODY_TYPE}."
             raise errors.BodyError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type_unsupported", message)
         body = bytearray()
-        async with self._service.bodies.arriving("" if key is None else key.prefix) as arriving:
+        async with self._service.bodies.arriving("" if caller is None else caller.sender) as arriving:
             async for chunk in request.stream():
                 arriving.add(len(chunk))
                 body += chunk
                 if len(body) > self._limits.graphql_body_bytes_max:
                     message = f"The request is larger than {self._limits.graphql_body_bytes_max:,} bytes."
                     raise errors.BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
-        return _decode(bytes(body), GraphQLRequest), len(body)
+        asked = _decode(bytes(body), GraphQLRequest)
+        if not asked.names_document:
+            raise _unreadable("it has no `query`, no `documentId` and no `extensions.persistedQuery`")
+        return asked, len(body)
+
+
+class _Connected:
+    """A response that stays open: there are so many of them at a time."""
+
+    def __init__(self, response: EventStream, live: Live) -> None:
+        self._response = response
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or say that there are too many."""
+        try:
+            with self._live.connection():
+                await self._response(scope, receive, send)
+        except errors.LiveFullError as error:
+            await response_of(refused(error), MediaType.JSON)(scope, receive, send)
+
+
+def _read_address(request: Request) -> GraphQLRequest:
+    """What an address asks."""
+    given = request.query_params
+    variables, extensions = (
+        _decode(value.encode(), dict[str, Any]) if (value := given.get(name)) else None
+        for name in ("variables", "extensions")
+    )
+    asked = GraphQLRequest(
+        query=given.get("query"),
+        variables=variables,
+        operation_name=given.get("operationName"),
+        extensions=extensions,
+        document_id=given.get("documentId"),
+    )
+    if not asked.names_document:
+        raise _unreadable("`extensions` has no `persistedQuery`")
+    return asked
+
+
+def _reach(caller: Caller | None) -> Reach:
+    return NOTHING if caller is None else caller.reach
 
 
 def _not_allowed() -> errors.BodyError:
     return errors.BodyError(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use POST, or GET for queries.")
 
 
+def _unreadable(reason: object) -> errors.BodyError:
+    message = f'The request must be JSON like {{"query": "{{ service {{ status }} }}"}}: {reason}.'
+    return errors.BodyError(HTTPStatus.BAD_REQUEST, "body_unreadable", message)
+
+
 def _decode(body: bytes, kind: type[Decoded]) -> Decoded:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f'The request must be JSON like {{"query": "{{ service {{ status }} }}"}}: {error}.'
-        raise errors.BodyError(HTTPStatus.BAD_REQUEST, "body_unreadable", message) from error
-
-
-def _response(result: ExecutionResult) -> Response:
-    body: dict[str, Any] = {}
-    if result.errors:
-        body["errors"] = [_formatted(error) for error in result.errors]
-    # A request error (syntax, validation, a wrong variable) happened before anything ran: then there is no `data`.
-    is_request_error = result.data is None and all(error.path is None for error in result.errors or ())
-    if not is_request_error:
-        body["data"] = result.data
-    unavailable = any(isinstance(error.original_error, _AWAY) for error in result.errors or ())
-    status = HTTPStatus.SERVICE_UNAVAILABLE if unavailable and result.data is None else HTTPStatus.OK
-    headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else None
-    return Response(_ENCODER.encode(body), status, headers, media_type=_MEDIA_TYPE)
-
-
-def _formatted(error: GraphQLError) -> dict[str, Any]:
-    formatted: dict[str, Any] = dict(error.formatted)
-    original = error.original_error
-    extensions = dict(formatted.get("extensions") or {})
-    if isinstance(original, errors.InvalidInputError):
-        issues = [{"path": issue.path, "message": issue.message} for issue in invalid_input(original).issues]
-        extensions |= {"code": original.code.upper(), "issues": issues}
-    elif isinstance(original, errors.RateLimitedError):
-        extensions |= {"code": original.code.upper(), "retryAfterSeconds": original.standing.wait_seconds}
-    elif isinstance(original, errors.MeteringError):
-        extensions["code"] = original.code.upper()
-    elif original is None or error.path is None:
-        extensions["code"] = "GRAPHQL_INVALID"
-    else:
-        error_id = secrets.token_hex(8)
-        logger().error("graphql_failed", error_id=error_id, path=error.path, exc_info=original)
-        formatted["message"] = f"Something went wrong on our side; the log has it as {error_id}."
-        extensions |= {"code": "INTERNAL", "id": error_id}
-    return {**formatted, "extensions": extensions}
+        raise _unreadable(error) from error

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from strawberry.types.nodes import SelectedField, Selection
 
+from metering.events import Dimension
 from metering.periods import Bucket
 
 
@@ -29,6 +30,12 @@ def groups_asked(selections: Sequence[Selection]) -> list[GroupsAsked]:
 def is_asked(selections: Sequence[Selection], name: str) -> bool:
     """Whether a field of this name stands below these selections."""
     return any(field.name == name for field in _fields(selections))
+
+
+def dimensions_asked(selections: Sequence[Selection]) -> list[Dimension]:
+    """The dimensions of which different values are to be counted below these selections, each once."""
+    counted = [field for field in _fields(selections) if field.name == "distinct"]
+    return sorted({Dimension[_name(field.arguments["dimension"])] for field in counted}, key=list(Dimension).index)
 
 
 def _groups(field: SelectedField) -> GroupsAsked:

@@ -17,7 +17,7 @@ from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, ques
 from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
 from graphql_api.usage import UsageKey, UsageOrderField, _bucket_count, _GroupPlace
 from metering.aggregations import TRAITS, Aggregation, Figure
-from metering.errors import InputIssue, InvalidInputError, NotFoundError, TooLargeError
+from metering.errors import InputIssue, InvalidInputError, NotFoundError
 from metering.events import Dimension
 from metering.keys import Scope
 from metering.meters import Definition, find_meter
@@ -309,7 +309,8 @@ MeterUsageResult = Annotated[MeterReport | NotFound | InvalidInput | TooLarge, s
 async def resolve_meter_usage(meter: str, query: UsageQuery, info: MeteringInfo) -> MeterUsageResult:
     """What a meter says of the usage in a period."""
     context = info.context
-    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    context.require(Scope.USAGE_READ)
+    question = question_of(query, context.limits)
     found = await find_meter(context.snapshot, meter)
     if found is None:
         raise NotFoundError(f"There is no meter {meter!r:.60}; `meters` lists them.")
@@ -336,12 +337,11 @@ async def resolve_meter_usage(meter: str, query: UsageQuery, info: MeteringInfo)
 
 
 async def _check_points(report: MeterReport, asked: Sequence[GroupsAsked]) -> None:
-    """Raise TooLargeError when the series that are asked for have too many points, before any is read."""
+    """Raise TooLargeError when the series of the operation have too many points, before any is read; else count them."""
     maximum = report.asked.context.limits.points_max
     points = 0
     for groups in asked:
         page = await report.page(msgspec.structs.replace(groups, unit=None, buckets=()))
         for bucket in groups.buckets:
             points += len(page.groups) * _bucket_count(report.asked.question, bucket, maximum)
-    if points > maximum:
-        raise TooLargeError(points, maximum)
+    report.asked.context.cost.take(points, maximum)

@@ -7,7 +7,6 @@ import strawberry
 
 from graphql_api.scalars import Instant, ZoneName
 from metering.events import Dimension
-from metering.keys import ApiKey
 from metering.limits import Limits
 from metering.periods import Bucket
 from metering.periods import Period as MeteringPeriod
@@ -94,14 +93,13 @@ class UsageQuery:
     filter: UsageFilter = strawberry.field(default_factory=UsageFilter)
 
 
-def question_of(query: UsageQuery, key: ApiKey, limits: Limits) -> Question:
-    """The question that a caller asks: what it may not see is not part of it. Raises InvalidInputError."""
+def question_of(query: UsageQuery, limits: Limits) -> Question:
+    """The question that a query is. Raises InvalidInputError."""
     return ask(
         period=MeteringPeriod(query.period.from_, query.period.to),
         zone_name=query.time_zone,
         group_by=query.group_by,
         filters=filters_of(query.filter, Dimension),
-        accounts=key.accounts,
         limits=limits,
     )
 

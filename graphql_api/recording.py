@@ -177,7 +177,7 @@ async def resolve_correct_event(given: CorrectEventInput, info: MeteringInfo) ->
     )
     corrected = await context.service.correct(order, key)
     # A snapshot of its own: the operation's may be older than what was just committed.
-    async with context.service.snapshot() as snapshot:
+    async with context.service.snapshot(key.reach) as snapshot:
         corrections = await read_corrections(snapshot, [corrected])
     return events_of([corrected], lambda: _done(corrections))[0]
 

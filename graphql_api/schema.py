@@ -1,12 +1,26 @@
 """The schema, assembled. Its text is committed as schema.graphql; a test compares the two."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
 from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
-from graphql_api.auth import requires
+from graphql_api.api_keys import (
+    ApiKey,
+    ApiKeyConnection,
+    CreateApiKeyInput,
+    CreateApiKeyResult,
+    RotateApiKeyInput,
+    RotateApiKeyResult,
+    resolve_api_keys,
+    resolve_create_api_key,
+    resolve_revoke_api_key,
+    resolve_rotate_api_key,
+)
+from graphql_api.auth import Requires, requires
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
 from graphql_api.credits import (
@@ -25,6 +39,7 @@ from graphql_api.events import Event, EventConnection, resolve_event, resolve_ev
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
+from graphql_api.live_usage import stream_usage_totals
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
 from graphql_api.meters import (
     Meter,
@@ -76,7 +91,7 @@ from graphql_api.statements import (
     resolve_void_statement,
 )
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
-from graphql_api.usage import UsageResult, resolve_usage
+from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
 from metering.keys import Scope
@@ -274,6 +289,13 @@ class Query:
         """See graphql_api/simulate_plan.py."""
         return await resolve_simulate_plan(input, info)
 
+    @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
+    async def api_keys(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> ApiKeyConnection:
+        """See graphql_api/api_keys.py."""
+        return await resolve_api_keys(first, after or None, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -387,6 +409,46 @@ class Mutation:
         """See graphql_api/credits.py."""
         return await resolve_void_credit_grant(input, info)
 
+    @strawberry.mutation(
+        description="Make an API key. Its secret is in the answer, and nowhere else.", **requires(Scope.ADMIN)
+    )
+    async def create_api_key(self, input: CreateApiKeyInput, info: MeteringInfo) -> CreateApiKeyResult:
+        """See graphql_api/api_keys.py."""
+        return await resolve_create_api_key(input, info)
+
+    @strawberry.mutation(
+        description="Make an API key in the place of another one: it may do the same, and the old one goes on for a while.",
+        **requires(Scope.ADMIN),
+    )
+    async def rotate_api_key(self, input: RotateApiKeyInput, info: MeteringInfo) -> RotateApiKeyResult:
+        """See graphql_api/api_keys.py."""
+        return await resolve_rotate_api_key(input, info)
+
+    @strawberry.mutation(
+        description="Revoke an API key: within seconds no process takes it any more. Null where there is none.",
+        **requires(Scope.ADMIN),
+    )
+    async def revoke_api_key(self, prefix: str, info: MeteringInfo) -> ApiKey | None:
+        """See graphql_api/api_keys.py."""
+        return await resolve_revoke_api_key(prefix, info)
+
+
+@strawberry.type(name="Subscription")
+class LiveQuestions:
+    """What is answered again and again: as a stream of events, or over a WebSocket."""
+
+    @strawberry.subscription(
+        description="Totals for the query, at once and again whenever they have changed, at most once in `everySeconds`.",
+        directives=[Requires(scope=[Scope.USAGE_READ])],
+    )
+    async def usage_totals(
+        self, query: UsageQuery, info: MeteringInfo, every_seconds: int = 5
+    ) -> AsyncGenerator[list[UsageTotal], None]:
+        """See graphql_api/live_usage.py, which requires the scope each time anew."""
+        async with aclosing(stream_usage_totals(query, every_seconds, info)) as totals:
+            async for each in totals:
+                yield each
+
 
 class Schema(strawberry.Schema):
     """The schema. Operations are executed on its core, not by it: see operations.py."""
@@ -399,7 +461,9 @@ class Schema(strawberry.Schema):
 
 def make_schema() -> Schema:
     """The schema."""
-    return Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS)
+    return Schema(
+        query=Query, mutation=Mutation, subscription=LiveQuestions, config=CONFIG, exception_handlers=HANDLERS
+    )
 
 
 def sdl() -> str:

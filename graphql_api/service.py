@@ -2,6 +2,7 @@
 
 import strawberry
 
+from graphql_api.auth import HIDDEN, INTERNAL
 from graphql_api.context import MeteringInfo
 from metering import __version__
 from metering.probes import Status
@@ -15,7 +16,8 @@ class ServiceCheck:
 
     name: str
     status: Status
-    detail: str | None
+    # Of all accounts together: how much is pending, and up to when it is rolled up.
+    detail: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     milliseconds: float | None
 
 

@@ -16,7 +16,7 @@ from graphql_api.plans import PublishPlanInput, draft_of
 from graphql_api.problems import InvalidInput, NotFound, TooLarge
 from graphql_api.questions import Period, PeriodInput
 from graphql_api.scalars import Instant
-from metering.keys import ApiKey, Scope
+from metering.keys import Scope
 from metering.limits import LIMITS, Limits
 from metering.statements.simulations import (
     PageAsked,
@@ -162,7 +162,8 @@ class _RowPlace(msgspec.Struct, frozen=True, array_like=True):
 async def resolve_simulate_plan(given: SimulatePlanInput, info: MeteringInfo) -> SimulatePlanResult:
     """Rate a period's usage under another plan."""
     context = info.context
-    order = _order_of(given, context.require(Scope.CHARGES_READ))
+    context.require(Scope.CHARGES_READ)
+    order = _order_of(given)
     # All pages are found on one way through, so they have to be known before.
     pages = {
         (asked.first, asked.after): _page_asked(asked.first, asked.after, context.limits)
@@ -186,18 +187,15 @@ async def resolve_simulate_plan(given: SimulatePlanInput, info: MeteringInfo) ->
     )
 
 
-def _order_of(given: SimulatePlanInput, key: ApiKey) -> SimulationOrder:
+def _order_of(given: SimulatePlanInput) -> SimulationOrder:
     draft, account = given_or_none(given.draft), given_or_none(given.account)
-    accounts = key.accounts
-    if account is not None:
-        accounts = frozenset({account}) if accounts is None else accounts & {account}
     return SimulationOrder(
         plan=given_or_none(given.plan),
         version=given_or_none(given.version),
         draft=None if draft is None else draft_of(draft),
         start=given.period.from_,
         end=given.period.to,
-        accounts=accounts,
+        accounts=None if account is None else [account],
         by_user=given.by_user,
     )
 

@@ -107,18 +107,16 @@ async def resolve_put_subscription(given: PutSubscriptionInput, info: MeteringIn
     key = context.require(Scope.CATALOG_WRITE)
     made = await context.service.put_subscription(_order(given), key)
     # A snapshot of its own: the operation's may be older than what was just put.
-    async with context.service.snapshot() as snapshot:
+    async with context.service.snapshot(key.reach) as snapshot:
         return facts_of(made, (await snapshot.horizon()).as_of)
 
 
 async def find_subscription_node(name: SubscriptionName, info: MeteringInfo) -> SubscriptionFacts | None:
     """The subscription of a global id, if the caller sees its account."""
     context = info.context
-    key = context.require(Scope.USAGE_READ)
+    context.require(Scope.USAGE_READ)
     found = await find_subscription(context.snapshot, name.key)
-    if found is None or (key.accounts is not None and found.account not in key.accounts):
-        return None
-    return facts_of(found, (await context.snapshot.horizon()).as_of)
+    return None if found is None else facts_of(found, (await context.snapshot.horizon()).as_of)
 
 
 def facts_of(subscription: Subscription, now: datetime) -> SubscriptionFacts:

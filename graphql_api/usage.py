@@ -16,7 +16,7 @@ from graphql_api.pages import Connection, CursorText, check_first, decode_cursor
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Fill, OrderDirection, Period, UsageQuery, question_of
 from graphql_api.scalars import BigInt, DecimalText, Instant, ZoneName
-from metering.errors import InputIssue, InvalidInputError, TooLargeError
+from metering.errors import InputIssue, InvalidInputError
 from metering.events import Dimension
 from metering.keys import Scope
 from metering.periods import SHORTEST, Bucket
@@ -380,7 +380,8 @@ UsageResult = Annotated[UsageReport | InvalidInput | TooLarge, strawberry.union(
 async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
     """Metered quantities in a period: totals, groups and time series."""
     context = info.context
-    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    context.require(Scope.USAGE_READ)
+    question = question_of(query, context.limits)
     horizon = await context.snapshot.horizon()
     report = UsageReport(
         period=Period(from_=query.period.from_, to=query.period.to),
@@ -400,7 +401,7 @@ async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
 
 
 async def _check_points(report: UsageReport, asked: Sequence[GroupsAsked]) -> None:
-    """Raise TooLargeError when the series that are asked for have too many points, before any is read."""
+    """Raise TooLargeError when the series of the operation have too many points, before any is read; else count them."""
     maximum = report.context.limits.points_max
     points = 0
     for groups in asked:
@@ -408,8 +409,7 @@ async def _check_points(report: UsageReport, asked: Sequence[GroupsAsked]) -> No
         for bucket in groups.buckets:
             series = sum(len(group.totals) for group in page.groups)
             points += series * _bucket_count(report.question, bucket, maximum)
-    if points > maximum:
-        raise TooLargeError(points, maximum)
+    report.context.cost.take(points, maximum)
 
 
 def _bucket_count(question: Question, bucket: Bucket, enough: int) -> int:

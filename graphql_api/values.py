@@ -14,7 +14,8 @@ async def resolve_dimension_values(
 ) -> list[str]:
     """The values a dimension has in the usage asked for, by prefix."""
     context = info.context
-    question = question_of(query, context.require(Scope.USAGE_READ), context.limits)
+    context.require(Scope.USAGE_READ)
+    question = question_of(query, context.limits)
     check_first(first, context.limits, ("first",))
     if "\0" in prefix:
         raise InvalidInputError(

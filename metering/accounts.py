@@ -8,7 +8,7 @@ import msgspec
 
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError
 from metering.input_faults import attributes_issues, name_issues
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Database
 from metering.store.queries import sql
@@ -33,7 +33,7 @@ class Account(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
-async def put_account(database: Database, order: AccountOrder, key: ApiKey, limits: Limits) -> Account:
+async def put_account(database: Database, order: AccountOrder, key: Caller, limits: Limits) -> Account:
     """Put an account: make it, change it, or find it as it is, and return it as it then stands.
 
     Raises InvalidInputError with every fault; ForbiddenError for a key that is bound to accounts.
@@ -45,17 +45,15 @@ async def put_account(database: Database, order: AccountOrder, key: ApiKey, limi
         raise InvalidInputError(issues)
     attributes = msgspec.json.encode(order.attributes).decode()
     async with database.transaction() as connection:
-        row = await connection.fetchrow(
-            sql("accounts.put_account"), order.key, order.name, attributes, f"{key.name} ({key.prefix})"
-        )
+        row = await connection.fetchrow(sql("accounts.put_account"), order.key, order.name, attributes, key.signature)
         if row is None:
             row = await connection.fetchrow(sql("accounts.find_account"), order.key)
     return _account(row)
 
 
 async def find_account(snapshot: Snapshot, key: str) -> Account | None:
-    """The account of this key, if it was put."""
-    if "\0" in key:
+    """The account of this key, if it was put, and is within the snapshot's reach."""
+    if "\0" in key or not snapshot.reach.shows_account(key):
         return None
     rows = await snapshot.fetch(sql("accounts.find_account"), [key])
     return _account(rows[0]) if rows else None

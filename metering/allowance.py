@@ -7,7 +7,7 @@ without a rate have no row, and pay nothing. See docs/adr/0007.
 from datetime import datetime
 
 from metering.errors import RateLimitedError
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.standing import Standing
 from metering.store.pool import Database
 from metering.store.queries import sql
@@ -19,7 +19,7 @@ class Allowances:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def spend(self, key: ApiKey, events: int, at: datetime | None = None) -> Standing | None:
+    async def spend(self, key: Caller, events: int, at: datetime | None = None) -> Standing | None:
         """Take a request of so many events out of the key's allowance; None when the key has no rate.
 
         A request is taken when the allowance holds as many events as it has, or is full. `at` stands in the place of the
@@ -29,7 +29,7 @@ class Allowances:
         if rate is None or burst is None:
             return None
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(sql("allowances.spend"), key.prefix, events, rate, burst, at)
+            row = await connection.fetchrow(sql("allowances.spend"), key.sender, events, rate, burst, at)
         assert row is not None, "the statement makes the row that it returns"
         standing = Standing(
             events_per_second_max=rate,

@@ -1,6 +1,7 @@
 """The settings: METERING_* variables, read once into one frozen struct; every fault is reported at once."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -26,6 +27,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool_connections: int = 10
     # An ADMIN key of exactly this secret is made at first start; for scripts that cannot read one from the screen.
     bootstrap_key: str | None = None
+    # What digests of keys are made with; unset means a secret that is made at first start and kept in the database.
+    key_secret: str | None = None
+    # Who signs tokens, and for whom; with both, tokens are taken beside keys.
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    # The issuer's public keys, a path or an address; and a secret shared with it.
+    jwt_jwks: str | None = None
+    jwt_secret: str | None = None
+    # How far the issuer's clock may be from ours.
+    jwt_leeway_seconds: int = 30
     # A producer that stamps a new time on each retry is counted once across midnight within this time; 1,440 at most.
     restamp_window_minutes: int = 60
     # An event that occurred longer ago is refused, and dropped when it becomes that old; unset means that none is too old.
@@ -39,6 +50,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refresh_seconds: float = 5.0
     # Lists of plain values are completed in one pass; the stock executor, which this turns on again, takes many times as long.
     graphql_breadth_first: bool = True
+    # The schema is open source; this only spares who does not want to be asked for it. Suggestions go with it.
+    graphql_introspection: bool = True
+    # A JSON object of documents by their ids, which requests may name; and whether others are refused.
+    graphql_documents: Path | None = None
+    graphql_only_listed: bool = False
+    # What each key may spend on questions, in each process; unset means as much as it likes.
+    graphql_cost_per_second: int | None = None
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -107,8 +125,14 @@ _RANGES: Final = {
     "rollup_retention_days": (1, 36_500),
     "columnstore_after_days": (1, 36_500),
     "refresh_seconds": (0.05, 3_600),
+    "graphql_cost_per_second": (1, 1_000_000_000),
+    "jwt_leeway_seconds": (0, 300),
 }
 _BOOTSTRAP_KEY_CHARS_MIN: Final = 16
+# As many as the hashes have that they are the keys of.
+_SECRET_BYTES_MIN: Final = 32
+# Who can change the answer to a request can sign tokens.
+_SAFE_ADDRESS: Final = re.compile(r"https://|http://(?:localhost|127\.0\.0\.1|\[::1\])[:/]")
 
 
 def _faults_of(values: Mapping[str, object]) -> list[str]:
@@ -125,6 +149,10 @@ def _faults_of(values: Mapping[str, object]) -> list[str]:
             f"{PREFIX}ROLLUP_RETENTION_DAYS={rollup_days}: rollups cannot be dropped before the events that they are made "
             f"of; {PREFIX}RETENTION_DAYS is {found}. Set it to {rollup_days} or less, or this one to more."
         )
+    if values.get("graphql_only_listed") and "graphql_documents" not in values:
+        faults.append(
+            f"{PREFIX}GRAPHQL_ONLY_LISTED=true: nothing would be answered; name the list with {PREFIX}GRAPHQL_DOCUMENTS."
+        )
     url = values.get("database_url")
     if isinstance(url, str) and not url.startswith(("postgresql://", "postgres://")):
         faults.append(
@@ -134,5 +162,36 @@ def _faults_of(values: Mapping[str, object]) -> list[str]:
     if isinstance(secret, str) and (len(secret) < _BOOTSTRAP_KEY_CHARS_MIN or not secret.isascii() or " " in secret):
         faults.append(
             f"{PREFIX}BOOTSTRAP_KEY: needs at least {_BOOTSTRAP_KEY_CHARS_MIN} ASCII characters without spaces."
+        )
+    return [*faults, *_secret_faults(values), *_token_faults(values)]
+
+
+def _secret_faults(values: Mapping[str, object]) -> list[str]:
+    """Secrets are long enough that nobody guesses them."""
+    return [
+        f"{PREFIX}{name.upper()}: needs at least {_SECRET_BYTES_MIN} bytes, such as `openssl rand -hex 32` makes."
+        for name in ("key_secret", "jwt_secret")
+        if isinstance(secret := values.get(name), str) and len(secret.encode()) < _SECRET_BYTES_MIN
+    ]
+
+
+def _token_faults(values: Mapping[str, object]) -> list[str]:
+    """Tokens need an issuer, an audience, and something to verify them with; none of it is of use alone."""
+    names = {name for name in ("jwt_issuer", "jwt_audience", "jwt_jwks", "jwt_secret") if values.get(name) is not None}
+    faults = []
+    if names:
+        faults += [
+            f"{PREFIX}{name.upper()}: is not set, and tokens are not taken without it; set it, or unset the others."
+            for name in ("jwt_issuer", "jwt_audience")
+            if name not in names
+        ]
+        if not names & {"jwt_jwks", "jwt_secret"}:
+            faults.append(
+                f"{PREFIX}JWT_JWKS: is not set, nor is {PREFIX}JWT_SECRET; tokens are verified with one of them."
+            )
+    source = values.get("jwt_jwks")
+    if isinstance(source, str) and "://" in source and not _SAFE_ADDRESS.match(source):
+        faults.append(
+            f"{PREFIX}JWT_JWKS={source!r}: must begin with https:// (http:// only on this machine), or be the path of a file."
         )
     return faults

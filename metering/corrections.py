@@ -16,7 +16,7 @@ import msgspec
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import identity_key, in_utc
 from metering.ingest.admit import quantity_fault, text_fault
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.recorded import RecordedEvent
 from metering.store.event_log import log_changed, work_as_writer
@@ -57,7 +57,7 @@ class Correction(msgspec.Struct, frozen=True):
     after: str
 
 
-async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey, limits: Limits) -> RecordedEvent:
+async def correct_event(database: Database, order: CorrectionOrder, key: Caller, limits: Limits) -> RecordedEvent:
     """Correct an event and return it with the values now in effect.
 
     Raises InvalidInputError with every fault, NotFoundError, or ConflictError (it is void already; it is older than what
@@ -81,15 +81,18 @@ async def correct_event(database: Database, order: CorrectionOrder, key: ApiKey,
             raise NotFoundError(_missing(order))
         if row["voided"]:
             raise ConflictError("The event is void already; send a new one in its place.")
-        corrected = await _change(connection, row, order, by=f"{key.name} ({key.prefix})")
+        corrected = await _change(connection, row, order, by=key.signature)
         await log_changed(connection, order.account, occurred_at)
     return corrected
 
 
 async def read_corrections(snapshot: Snapshot, events: Sequence[RecordedEvent]) -> list[list[Correction]]:
-    """The corrections of each event, oldest first."""
+    """The corrections of each event, oldest first.
+
+    None for who sees less than accounts: an event may have been another user's, or subscription's, before.
+    """
     corrections: list[list[Correction]] = [[] for _ in events]
-    if events:
+    if events and not snapshot.reach.is_narrow:
         names = zip(*((event.account, event.occurred_at, event.key) for event in events), strict=True)
         for row in await snapshot.fetch(sql("corrections.list_corrections"), list(names)):
             made = Correction(row["corrected_at"], row["by"], row["reason"], row["voided"], row["before"], row["after"])

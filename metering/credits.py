@@ -14,7 +14,7 @@ import msgspec
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import in_utc
 from metering.input_faults import instant_issues, issues_of, name_issues
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.meters import find_definitions
 from metering.store.pool import Connection, Database
@@ -85,7 +85,7 @@ class CreditGrant(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.order.effective_at, min(ends)) if ends else None
 
 
-async def grant_credit(database: Database, order: GrantOrder, key: ApiKey, limits: Limits) -> CreditGrant:
+async def grant_credit(database: Database, order: GrantOrder, key: Caller, limits: Limits) -> CreditGrant:
     """Grant a credit, or find it as it was granted by the same key, and return it.
 
     Raises InvalidInputError with every fault; ConflictError where the account has a grant of this key that says something
@@ -108,14 +108,14 @@ async def grant_credit(database: Database, order: GrantOrder, key: ApiKey, limit
             raise ConflictError(
                 f"The account {order.account!r:.60} has {count:,} grants, which is as many as it may have."
             )
-        row = await connection.fetchrow(sql("credits.insert_grant"), *_cells(order), f"{key.name} ({key.prefix})")
+        row = await connection.fetchrow(sql("credits.insert_grant"), *_cells(order), key.signature)
         assert row is not None, "nobody else grants to the account meanwhile"
         await connection.execute(sql("credits.issue"), row["id"])
     return msgspec.structs.replace(grant_of(row), balance=order.amount)
 
 
 async def void_grant(
-    database: Database, account: str, grant_key: str, reason: str, key: ApiKey, limits: Limits
+    database: Database, account: str, grant_key: str, reason: str, key: Caller, limits: Limits
 ) -> CreditGrant:
     """Take a grant back: what is left leaves it now, and nothing is drawn on it any more.
 
@@ -132,7 +132,7 @@ async def void_grant(
     if any("\0" in name for name in named):
         raise missing
     async with database.transaction() as connection:
-        row = await connection.fetchrow(sql("credits.void_grant"), *named, f"{key.name} ({key.prefix})", reason)
+        row = await connection.fetchrow(sql("credits.void_grant"), *named, key.signature, reason)
         if row is None and await connection.fetchrow(sql("credits.find_grant"), *named) is not None:
             raise ConflictError("This grant was voided before.")
     if row is None:

@@ -12,10 +12,13 @@ MeteringError
 ├── WriterFullError         more events are waiting than may wait: try again
 ├── BodiesFullError         more bytes of bodies are arriving than may be held: try again
 ├── RateLimitedError        the key has sent more than its rate: try again, after a while
+├── ThrottledError          the key has spent its budget of questions: try again, after a while
+├── LiveFullError           as many live questions are open as may be: try again
 ├── BodyError               a request body that cannot be taken as a whole
+├── KeySetUnavailableError  the keys that tokens are verified with cannot be had: try again
 ├── CredentialError
-│   ├── UnauthenticatedError       no key, or not one of ours
-│   └── ForbiddenError             a key without the scope
+│   ├── UnauthenticatedError       no key or token, or none that is good
+│   └── ForbiddenError             a key or token without the scope
 ├── InvalidInputError       arguments that cannot be answered; every fault at once, each with its path
 ├── NotFoundError           no such thing
 ├── ConflictError           it is in a state in which this cannot be done
@@ -120,6 +123,26 @@ class RateLimitedError(MeteringError):
         )
 
 
+class ThrottledError(MeteringError):
+    """The key has spent its budget of questions; the same question may be asked again after `wait_seconds`."""
+
+    code = "throttled"
+    retryable = True
+
+    def __init__(self, cost: int, available: int, wait_seconds: int) -> None:
+        self.wait_seconds = wait_seconds
+        super().__init__(
+            f"This costs {cost:,}, and this key may spend {available:,} now; ask again in {wait_seconds:,} s, or for less."
+        )
+
+
+class LiveFullError(MeteringError):
+    """As many live questions, or connections for them, are open as may be; the same may be asked again when one has ended."""
+
+    code = "live_full"
+    retryable = True
+
+
 class BodyError(MeteringError):
     """A request body that cannot be taken as a whole. `limit` is the name of the limit that it met, where it met one."""
 
@@ -130,12 +153,19 @@ class BodyError(MeteringError):
         super().__init__(message)
 
 
+class KeySetUnavailableError(MeteringError):
+    """The keys that tokens are verified with cannot be had now; the same request may be sent again."""
+
+    code = "key_set_unavailable"
+    retryable = True
+
+
 class CredentialError(MeteringError):
     """The caller may not do this."""
 
 
 class UnauthenticatedError(CredentialError):
-    """No key was sent, or it is not known, expired or revoked."""
+    """No key or token was sent, or it is not known, expired or revoked."""
 
     code = "unauthenticated"
 

@@ -1,22 +1,23 @@
-"""API keys: who may do what. A key is shown once, when it is made; what is kept is its digest."""
+"""API keys: who may do what. A key is shown once, when it is made; what is kept is its keyed digest."""
 
+import hmac
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from hashlib import sha256
 from typing import Any, Final, Self
 
 import msgspec
 
-from metering.errors import ForbiddenError, InputIssue, InvalidInputError, UnauthenticatedError
+from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
+from metering.input_faults import name_issues
+from metering.key_digests import Digests
 from metering.limits import LIMITS, Limits
-from metering.store.pool import Database
+from metering.reach import Reach
+from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
-_CACHE_SECONDS: Final = 3.0
-_CACHE_KEYS_MAX: Final = 10_000
 _SECRET_BYTES: Final = 32
 
 
@@ -57,69 +58,123 @@ class KeyLimits(msgspec.Struct, frozen=True, kw_only=True):
 NO_LIMITS: Final = KeyLimits()
 
 
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept. `prefix` names it to people; the secret is not in it."""
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, by a key or by a token: what it may do, and whose rows it reaches. `prefix` names it to people."""
 
     prefix: str
     name: str
     scopes: frozenset[Scope]
     # Bound to these accounts; None means all.
     accounts: frozenset[str] | None
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    # Stands where an event of this key names no source.
+    # Within these accounts bound to these subscriptions, or to one user; None means all.
+    subscriptions: frozenset[str] | None = None
+    user: str | None = None
+    # Stands where an event of this caller names no source.
     default_source: str | None = None
     limits: KeyLimits = NO_LIMITS
+    # In whose line its events wait, of whose allowance they are, and who sees what is refused of them; None: `prefix`.
+    line: str | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """Whose rows it sees."""
+        return Reach(self.accounts, self.subscriptions, self.user)
+
+    @property
+    def sender(self) -> str:
+        """Who sends its events: a key that was rotated and the one after it are one sender."""
+        return self.line or self.prefix
+
+    @property
+    def signature(self) -> str:
+        """How what it does is signed on record."""
+        return f"{self.name} ({self.prefix})"
 
     def holds(self, scope: Scope) -> bool:
-        """Whether the key allows this."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        """Whether it allows this: who is bound manages no keys, and who is bound to less than accounts only reads."""
+        if not (scope in self.scopes or Scope.ADMIN in self.scopes):
+            return False
+        if self.user is not None:
+            return scope in _OF_A_USER
+        if self.subscriptions is not None:
+            return scope in _OF_SUBSCRIPTIONS
+        return self.accounts is None or scope is not Scope.ADMIN
 
     def require(self, scope: Scope) -> Self:
-        """The key itself. Raises ForbiddenError without the scope."""
+        """The caller itself. Raises ForbiddenError without the scope."""
         if not self.holds(scope):
             raise ForbiddenError(f"The key {self.prefix} does not have the scope {scope.value}.")
         return self
 
 
-class KeyRing:
-    """Knows the keys. A revoked key is refused within a few seconds in every process."""
+# A statement is of a whole subscription, and of no single user in it.
+_OF_A_USER: Final = frozenset({Scope.USAGE_READ, Scope.CATALOG_READ})
+_OF_SUBSCRIPTIONS: Final = frozenset({*_OF_A_USER, Scope.CHARGES_READ})
 
-    def __init__(self, database: Database) -> None:
+
+class ApiKey(Caller, frozen=True, kw_only=True):
+    """A key as it is kept; the secret is not in it."""
+
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    # To about a minute.
+    last_used_at: datetime | None = None
+    # The prefix of the key that it was made in the place of.
+    replaces: str | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as it is asked for."""
+
+    name: str
+    scopes: Collection[Scope]
+    accounts: Collection[str] | None = None
+    expires_at: datetime | None = None
+    default_source: str | None = None
+    limits: KeyLimits = NO_LIMITS
+    replaces: str | None = None
+    line: str | None = None
+
+
+class KeyRing:
+    """Knows the keys. A revoked key is refused within `key_cache_seconds` in every process."""
+
+    def __init__(
+        self, database: Database, key_secret: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._clock = clock
+        self._digests = Digests(database, key_secret)
         self._cache: dict[bytes, tuple[float, ApiKey | None]] = {}
 
-    async def authenticate(self, authorization: str | None) -> ApiKey:
-        """The key that an Authorization header carries. Raises UnauthenticatedError, saying what is missing."""
-        if not authorization:
-            raise UnauthenticatedError("Send a key: `Authorization: Bearer <key>`; `metering keys create` makes one.")
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise UnauthenticatedError("The Authorization header must read `Bearer <key>`.")
-        key = await self._find(_digest(token.strip()))
-        if key is None:
-            raise UnauthenticatedError("This key is not known, or it is revoked or expired.")
-        return key
-
-    async def _find(self, digest: bytes) -> ApiKey | None:
-        now = time.monotonic()
-        cached = self._cache.get(digest)
+    async def find(self, secret: str) -> ApiKey | None:
+        """The key of this secret, when it may be used now."""
+        digests = await self._digests.of(secret)
+        now = self._clock()
+        cached = self._cache.get(digests[0])
         if cached is not None and now < cached[0]:
             return cached[1]
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(sql("keys.find_key"), digest, timeout=LIMITS.database_connect_seconds_max)
-        key = None if row is None else _key(row)
-        if len(self._cache) >= _CACHE_KEYS_MAX:
+        key, seconds = await self._look_up(digests)
+        if len(self._cache) >= LIMITS.key_cache_keys_max:
             self._cache.clear()
-        self._cache[digest] = (now + _CACHE_SECONDS, key)
+        self._cache[digests[0]] = (now + seconds, key)
         return key
+
+    async def _look_up(self, digests: Sequence[bytes]) -> tuple[ApiKey | None, float]:
+        """A key, and for how many seconds that may be relied on: no longer than it lasts."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(sql("keys.find_key"), digests, timeout=LIMITS.database_connect_seconds_max)
+        if row is None or not any(hmac.compare_digest(row["digest"], digest) for digest in digests):
+            return None, LIMITS.key_cache_seconds
+        lasts = row["lasts_seconds"]
+        return _key(row), LIMITS.key_cache_seconds if lasts is None else min(lasts, LIMITS.key_cache_seconds)
 
     async def create(
         self,
         name: str,
-        scopes: Iterable[Scope],
-        accounts: Iterable[str] | None = None,
+        scopes: Collection[Scope],
+        accounts: Collection[str] | None = None,
         expires_at: datetime | None = None,
         *,
         default_source: str | None = None,
@@ -129,25 +184,67 @@ class KeyRing:
 
         A rate without a burst gets one of a second. Raises InvalidInputError, with every fault.
         """
-        issues = list(_issues(name, default_source, limits))
+        asked = NewKey(
+            name=name,
+            scopes=scopes,
+            accounts=accounts,
+            expires_at=expires_at,
+            default_source=default_source,
+            limits=limits,
+        )
+        issues = list(_issues(asked))
         if issues:
             raise InvalidInputError(issues)
         if limits.burst_events_max is None:
             limits = msgspec.structs.replace(limits, burst_events_max=limits.events_per_second_max)
+        async with self._database.transaction() as connection:
+            return await self._made(connection, msgspec.structs.replace(asked, limits=limits))
+
+    async def rotate(self, prefix: str, overlap: timedelta) -> tuple[ApiKey, str] | None:
+        """Make a key in the place of another one, which goes on for `overlap`, if it does not end before; None without one.
+
+        The new one may do the same, for the same accounts, with the same limits, and for as long as the old one was to
+        last. Both are one sender. Raises ConflictError for a key that is revoked or has expired.
+        """
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(sql("keys.lock_key"), prefix)
+            if row is None:
+                return None
+            old = _key(row)
+            if row["is_over"]:
+                raise ConflictError(f"The key {prefix} is revoked or has expired; make a new one.")
+            made = await self._made(connection, _successor(old))
+            await connection.execute(sql("keys.end_key"), prefix, overlap)
+        self._cache.clear()
+        return made
+
+    async def _made(self, connection: Connection, asked: NewKey) -> tuple[ApiKey, str]:
         prefix = f"mk_{secrets.token_hex(4)}"
         secret = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-        key = await self._insert(prefix, name, secret, scopes, accounts, expires_at, default_source, limits)
+        key = await self._insert(connection, prefix, secret, asked)
         assert key is not None, "a fresh 256-bit secret is new"
+        if key.expires_at is not None and key.expires_at <= key.created_at:
+            raise InvalidInputError([InputIssue(("expires_at",), "A key expires in the future.")])
         return key, secret
 
     async def bootstrap(self, secret: str) -> None:
         """Make the ADMIN key of this secret, where it is not there yet. A revoked one stays revoked."""
-        await self._insert(f"bootstrap_{_digest(secret).hex()[:8]}", "bootstrap", secret, [Scope.ADMIN], None, None)
+        digests = await self._digests.of(secret)
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(sql("keys.is_known"), digests):
+                asked = NewKey(name="bootstrap", scopes=[Scope.ADMIN])
+                await self._insert(connection, f"bootstrap_{digests[0].hex()[:8]}", secret, asked)
+
+    async def page(self, first: int, after: str | None = None) -> tuple[Sequence[ApiKey], bool]:
+        """The `first` keys, the newest first, from behind the key of prefix `after` on; and whether there are more."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(sql("keys.list_keys"), after, first + 1)
+        return [_key(row) for row in rows[:first]], len(rows) > first
 
     async def list(self) -> "Sequence[ApiKey]":
         """All keys, the newest first."""
         async with self._database.connection() as connection:
-            return [_key(row) for row in await connection.fetch(sql("keys.list_keys"))]
+            return [_key(row) for row in await connection.fetch(sql("keys.list_keys"), None, None)]
 
     async def revoke(self, prefix: str) -> ApiKey | None:
         """Revoke the key of this prefix; None when there is none."""
@@ -156,42 +253,44 @@ class KeyRing:
         self._cache.clear()
         return None if row is None else _key(row)
 
-    async def _insert(
-        self,
-        prefix: str,
-        name: str,
-        secret: str,
-        scopes: Iterable[Scope],
-        accounts: Iterable[str] | None,
-        expires_at: datetime | None,
-        default_source: str | None = None,
-        limits: KeyLimits = NO_LIMITS,
-    ) -> ApiKey | None:
-        values = sorted(scope.value for scope in scopes)
-        bound = None if accounts is None else sorted(accounts)
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                sql("keys.insert_key"),
-                prefix,
-                name,
-                _digest(secret),
-                values,
-                bound,
-                expires_at,
-                default_source,
-                *msgspec.structs.astuple(limits),
-            )
+    async def _insert(self, connection: Connection, prefix: str, secret: str, asked: NewKey) -> ApiKey | None:
+        row = await connection.fetchrow(
+            sql("keys.insert_key"),
+            prefix,
+            asked.name,
+            (await self._digests.of(secret))[0],
+            sorted(scope.value for scope in asked.scopes),
+            None if asked.accounts is None else sorted(asked.accounts),
+            asked.expires_at,
+            asked.default_source,
+            *msgspec.structs.astuple(asked.limits),
+            asked.replaces,
+            asked.line,
+        )
         return None if row is None else _key(row)
 
 
-def _digest(secret: str) -> bytes:
-    # The secrets are 256 random bits, so one round of a fast hash is as good as many of a slow one.
-    return sha256(secret.encode()).digest()
+def _successor(old: ApiKey) -> NewKey:
+    """What is to be made in a key's place."""
+    return NewKey(
+        name=old.name,
+        scopes=old.scopes,
+        accounts=old.accounts,
+        expires_at=old.expires_at,
+        default_source=old.default_source,
+        limits=old.limits,
+        replaces=old.prefix,
+        line=old.sender,
+    )
 
 
-def _issues(name: str, default_source: str | None, limits: KeyLimits) -> Iterator[InputIssue]:
-    if not name.strip():
+def _issues(asked: NewKey) -> Iterator[InputIssue]:
+    default_source, limits = asked.default_source, asked.limits
+    if not asked.name.strip():
         yield InputIssue(("name",), "A key needs a name that says who uses it.")
+    else:
+        yield from name_issues(asked.name, ("name",), LIMITS)
+    yield from _binding_issues(asked)
     if default_source is not None and (not 0 < len(default_source) <= LIMITS.name_chars_max or "\0" in default_source):
         yield InputIssue(
             ("default_source",), f"A source has 1 to {LIMITS.name_chars_max} characters, none of them NUL."
@@ -202,6 +301,23 @@ def _issues(name: str, default_source: str | None, limits: KeyLimits) -> Iterato
             yield InputIssue((field,), f"This must be 1 to {highest:,} {unit}; {value:,} is not.")
     if limits.burst_events_max is not None and limits.events_per_second_max is None:
         yield InputIssue(("burst_events_max",), "A burst belongs to a rate; give events_per_second_max too.")
+
+
+def _binding_issues(asked: NewKey) -> Iterator[InputIssue]:
+    """What is wrong with what it may do, and for whom."""
+    if not asked.scopes:
+        yield InputIssue(("scopes",), "A key without a scope may do nothing; name at least one.")
+    if asked.accounts is None:
+        return
+    if not 0 < len(asked.accounts) <= LIMITS.filter_values_max:
+        message = f"A key is bound to 1 to {LIMITS.filter_values_max:,} accounts; leave them out for all."
+        yield InputIssue(("accounts",), message)
+    if Scope.ADMIN in asked.scopes:
+        yield InputIssue(
+            ("scopes",), "Who manages keys is not bound to accounts; name the scopes that it needs instead."
+        )
+    for place, account in enumerate(asked.accounts):
+        yield from name_issues(account, ("accounts", str(place)), LIMITS)
 
 
 # The unit of each limit of a key, and what it may be at most.
@@ -224,4 +340,7 @@ def _key(row: Any) -> ApiKey:
         revoked_at=row["revoked_at"],
         default_source=row["default_source"],
         limits=KeyLimits(**{field: row[field] for field in KeyLimits.__struct_fields__}),
+        line=row["line"],
+        last_used_at=row["last_used_at"],
+        replaces=row["replaces"],
     )

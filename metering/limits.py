@@ -24,6 +24,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One key's rate and burst: what the fields that tell them, and the database, can hold by far.
     key_rate_events_max: int = 1_000_000_000
 
+    # Who may: so long a process relies on what it was told of a key or a token, and of so many of each.
+    key_cache_seconds: float = 3.0
+    key_cache_keys_max: int = 10_000
+    key_uses_seconds: float = 60.0
+    key_overlap_days_max: int = 365
+    token_bytes_max: int = 8 * 1024
+
+    # The keys of a token's issuer.
+    jwks_bytes_max: int = 256 * 1024
+    jwks_keys_max: int = 100
+    jwks_fetch_seconds_max: int = 5
+    jwks_fresh_seconds: int = 300
+    jwks_stale_seconds_max: int = 3_600
+    jwks_retry_seconds: int = 10
+
     # One event
     name_chars_max: int = 256
     quantity_digits_max: int = 38
@@ -69,11 +84,32 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     filter_values_max: int = 1_000
     graphql_tokens_max: int = 5_000
     graphql_depth_max: int = 20
+    # Fragments expanded. A page of twenty charts takes 800 selections, the introspection of all tools 200.
+    graphql_selections_max: int = 1_000
+    # What validation costs grows with the square of it: a field that stands so often in one place is compared pair by pair.
+    graphql_repeats_max: int = 10
+    graphql_aliases_max: int = 100
+    graphql_root_fields_max: int = 20
+    graphql_directives_max: int = 5
+    graphql_errors_max: int = 20
+    # All statements of one operation together.
+    graphql_seconds_max: int = 60
     graphql_body_bytes_max: int = 1024 * 1024
     # Documents that were understood are kept. One takes a hundred times its text in memory, the densest three hundred times.
     graphql_documents_max: int = 500
     graphql_documents_bytes_max: int = 128 * 1024
     statement_seconds_max: int = 30
+
+    # Live questions: connections stay open, and questions are asked again and again, a few at a time.
+    live_connections_max: int = 1_000
+    live_questions_max: int = 200
+    live_questions_per_key_max: int = 20
+    live_reads_max: int = 2
+    live_seconds_min: int = 1
+    live_seconds_max: int = 3_600
+    live_begin_seconds_max: int = 10
+    live_send_seconds_max: int = 30
+    live_silence_seconds_max: int = 15
 
     # The command line, beside the service: it may read for long, and holds no more than this.
     unattended_statement_seconds_max: int = 3_600

@@ -16,7 +16,7 @@ import msgspec
 from metering.aggregations import TRAITS, Aggregation
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
 from metering.events import Dimension
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.questions import Question, ValueFilter
 from metering.store.pool import Connection, Database
@@ -54,7 +54,7 @@ class Meter(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------- the catalog
 
 
-async def put_meter(database: Database, definition: Definition, key: ApiKey, limits: Limits) -> Meter:
+async def put_meter(database: Database, definition: Definition, key: Caller, limits: Limits) -> Meter:
     """Put a meter: make it, rename it, or find it as it is, and return it as it then stands.
 
     Raises InvalidInputError with every fault; ConflictError where the key is taken by a meter that says something else;
@@ -66,7 +66,7 @@ async def put_meter(database: Database, definition: Definition, key: ApiKey, lim
     if issues:
         raise InvalidInputError(issues)
     definition = _tidied(definition)
-    by = f"{key.name} ({key.prefix})"
+    by = key.signature
     async with database.transaction() as connection:
         row = await connection.fetchrow(sql("meters.insert_meter"), *_cells(definition), by)
         if row is None:

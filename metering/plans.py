@@ -15,7 +15,7 @@ import msgspec
 from metering.aggregations import TRAITS
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
 from metering.input_faults import instant_issues, issues_of
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.meters import Definition, find_definitions, read_definitions
 from metering.rated_meters import rated_meter
@@ -44,7 +44,7 @@ class PublishedPlan(msgspec.Struct, frozen=True):
 
 
 async def publish_plan(
-    database: Database, draft: Plan, key: ApiKey, limits: Limits, *, dry_run: bool = False
+    database: Database, draft: Plan, key: Caller, limits: Limits, *, dry_run: bool = False
 ) -> PublishedPlan:
     """Publish a plan as its next version, whatever version the draft says; with `dry_run` only say what it would be.
 
@@ -70,7 +70,7 @@ async def publish_plan(
         found = await asyncio.to_thread(overlaps, plan, [rated_meter(definition) for definition in meters.values()])
         if dry_run:
             return PublishedPlan(plan, found, published_at=None)
-        row = await connection.fetchrow(sql("plans.insert_version"), *_cells(plan, found), f"{key.name} ({key.prefix})")
+        row = await connection.fetchrow(sql("plans.insert_version"), *_cells(plan, found), key.signature)
     return _published(row)
 
 

@@ -17,7 +17,7 @@ from metering.ingest.cloudevents import STRUCTURED, CloudEvents, decode_elements
 from metering.ingest.decode import Decoded, decode_element
 from metering.ingest.receipts import Code, Receipt, Rejection
 from metering.ingest.refusals import Refusals
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Database
 from metering.store.quarantine import Changes, RejectedRow
@@ -55,13 +55,13 @@ class RetryOrder(msgspec.Struct, frozen=True):
     body: str | None
 
 
-def seen_by(key: ApiKey) -> str | None:
-    """Whose rejected events a caller sees: all, or where its key is bound to accounts those that this key sent."""
-    return None if key.accounts is None else key.prefix
+def seen_by(key: Caller) -> str | None:
+    """Whose rejected events a caller sees: all, or where its key is bound to accounts those that this sender sent."""
+    return None if key.reach.is_everything else key.sender
 
 
 async def read_rejected(
-    snapshot: Snapshot, key: ApiKey, *, source: str | None, code: str | None, first: int, after: Place | None
+    snapshot: Snapshot, key: Caller, *, source: str | None, code: str | None, first: int, after: Place | None
 ) -> tuple[list[RejectedEvent], bool]:
     """The `first` rejected events that this key sees, newest first, from behind `after` on; and whether there are more."""
     # Asked for as they are kept.
@@ -72,7 +72,7 @@ async def read_rejected(
     return [_shown(**dict(row)) for row in rows[:first]], len(rows) > first
 
 
-async def find_rejected(snapshot: Snapshot, key: ApiKey, rejected_id: int) -> RejectedEvent | None:
+async def find_rejected(snapshot: Snapshot, key: Caller, rejected_id: int) -> RejectedEvent | None:
     """The rejected event of this id, if there is one and this key sees it."""
     rows = await snapshot.fetch(sql("quarantine.find_rejected"), [rejected_id, seen_by(key)])
     return _shown(**dict(rows[0])) if rows else None
@@ -160,7 +160,7 @@ class _Retried:
         return self._body
 
 
-async def read_retry(database: Database, orders: Sequence[RetryOrder], key: ApiKey, limits: Limits) -> Retry:
+async def read_retry(database: Database, orders: Sequence[RetryOrder], key: Caller, limits: Limits) -> Retry:
     """What is to be sent again, of rejected events that this key sees.
 
     Raises InvalidInputError for too many orders or one rejected event twice, NotFoundError for the first that is not there.

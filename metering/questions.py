@@ -24,14 +24,6 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     zone_name: str
     group_by: tuple[Dimension, ...]
     filters: Mapping[Dimension, ValueFilter]
-    # The accounts that the caller may see; None means all. Every query is held to it.
-    accounts: frozenset[str] | None
-
-    @property
-    def dimensions(self) -> frozenset[Dimension]:
-        """Every dimension that an answer has to know."""
-        scope = {Dimension.ACCOUNT} if self.accounts is not None else set()
-        return frozenset({*self.group_by, *self.filters, *scope})
 
 
 def ask(
@@ -40,7 +32,6 @@ def ask(
     zone_name: str,
     group_by: Sequence[Dimension],
     filters: Mapping[Dimension, ValueFilter],
-    accounts: frozenset[str] | None,
     limits: Limits,
 ) -> Question:
     """Make a question. Raises InvalidInputError with every fault; paths lead from the GraphQL argument `query`."""
@@ -64,9 +55,7 @@ def ask(
         issues += [InputIssue(path, message) for message in _filter_faults(chosen, limits)]
     if issues:
         raise InvalidInputError(issues)
-    return Question(
-        period=period, zone_name=zone_name, group_by=tuple(group_by), filters=dict(filters), accounts=accounts
-    )
+    return Question(period=period, zone_name=zone_name, group_by=tuple(group_by), filters=dict(filters))
 
 
 def _filter_faults(chosen: ValueFilter, limits: Limits) -> Sequence[str]:

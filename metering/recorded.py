@@ -49,15 +49,19 @@ async def read_event(
     snapshot: Snapshot, account: str, source: str, event_id: str, *, occurred_at: datetime | None
 ) -> RecordedEvent | None:
     """The event of this name, the latest where the name was used on several days and no time says which."""
+    if any("\0" in text for text in (account, source, event_id)):
+        return None  # no event has such a name, and the database does not take it
     key = identity_key(source, event_id)
-    rows = await snapshot.fetch(sql("events.find_event"), [account, key, occurred_at])
+    rows = await snapshot.fetch(sql("events.find_event"), [account, key, occurred_at, *snapshot.reach.arguments()])
     return RecordedEvent(**dict(rows[0])) if rows else None
 
 
 async def read_event_at(snapshot: Snapshot, place: Place) -> RecordedEvent | None:
     """The event that stands at this place, if one does."""
     rows = await snapshot.fetch(sql("corrections.read_event"), [place.account, place.occurred_at, place.key])
-    return RecordedEvent(**dict(rows[0])) if rows else None
+    event = RecordedEvent(**dict(rows[0])) if rows else None
+    is_within = event is not None and snapshot.reach.shows(event.account, event.subscription, event.user)
+    return event if is_within else None
 
 
 async def read_events(
@@ -74,7 +78,7 @@ async def read_events(
             f"Events before {instant_text(raw_from)} are not kept any more; ask from then on, or for their figures."
         )
         raise InvalidInputError([InputIssue(("query", "period", "from"), message)])
-    filters = filter_shapes(question)
+    filters = filter_shapes(question, snapshot.reach)
     shapes = tuple(shape for shape, _ in filters)
     statement = events_statement(shapes, after=after is not None, attributes=attributes is not None)
     values: dict[str, object] = {

@@ -10,6 +10,7 @@ from metering.accounts import Account, AccountOrder, put_account
 from metering.allowance import Allowances
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
+from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
 from metering.ingest.arriving import Bodies
@@ -18,21 +19,26 @@ from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Refusals
-from metering.keys import ApiKey, KeyRing
+from metering.key_digests import kept_secret
+from metering.key_uses import KeyUses
+from metering.keys import Caller, KeyRing
 from metering.limits import Limits
 from metering.meters import Definition, Meter, put_meter
 from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
+from metering.reach import Reach
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
+from metering.seal import Seal
 from metering.statements.finalize import finalize_statement, void_statement
 from metering.statements.history import FinalStatement
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from metering.subscriptions import Subscription, SubscriptionOrder, put_subscription
+from metering.tokens import tokens_of
 from metering.worker import Worker
 from rating.plans import Plan
 
@@ -45,60 +51,63 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     engine: str
     keys: KeyRing
+    credentials: Credentials
     events: EventsEndpoint
     bodies: Bodies
     database: Database
+    # On the numbers of rows, wherever they leave the service.
+    seal: Seal
 
-    async def record(self, events: Sequence[UsageEvent], key: ApiKey) -> Receipt:
+    async def record(self, events: Sequence[UsageEvent], key: Caller) -> Receipt:
         """Take a few events, as the endpoint does. Raises RateLimitedError, WriterFullError or DatabaseUnavailableError."""
         await self.events.spend(key, len(events))
-        return await self.events.record(events, key, Refusals(key.prefix, PlainEvents(events)))
+        return await self.events.record(events, key, Refusals(key.sender, PlainEvents(events)))
 
-    async def retry(self, orders: Sequence[RetryOrder], key: ApiKey) -> Receipt:
+    async def retry(self, orders: Sequence[RetryOrder], key: Caller) -> Receipt:
         """Send rejected events again, as the endpoint does; see metering/quarantine.py."""
         retry = await read_retry(self.database, orders, key, self.limits)
         await self.events.spend(key, len(retry.decoded))
         return await self.events.record(retry.decoded, key, retry)
 
-    async def correct(self, order: CorrectionOrder, key: ApiKey) -> RecordedEvent:
+    async def correct(self, order: CorrectionOrder, key: Caller) -> RecordedEvent:
         """Correct one event; see metering/corrections.py."""
         return await correct_event(self.database, order, key, self.limits)
 
-    async def put_meter(self, definition: Definition, key: ApiKey) -> Meter:
+    async def put_meter(self, definition: Definition, key: Caller) -> Meter:
         """Make a meter, or rename it; see metering/meters.py."""
         return await put_meter(self.database, definition, key, self.limits)
 
-    async def publish_plan(self, draft: Plan, key: ApiKey, *, dry_run: bool) -> PublishedPlan:
+    async def publish_plan(self, draft: Plan, key: Caller, *, dry_run: bool) -> PublishedPlan:
         """Publish a plan as its next version, or say what it would be; see metering/plans.py."""
         return await publish_plan(self.database, draft, key, self.limits, dry_run=dry_run)
 
-    async def put_subscription(self, order: SubscriptionOrder, key: ApiKey) -> Subscription:
+    async def put_subscription(self, order: SubscriptionOrder, key: Caller) -> Subscription:
         """Make a subscription, or change it; see metering/subscriptions.py."""
         return await put_subscription(self.database, order, key, self.limits)
 
-    async def put_account(self, order: AccountOrder, key: ApiKey) -> Account:
+    async def put_account(self, order: AccountOrder, key: Caller) -> Account:
         """Make an account, or change it; see metering/accounts.py."""
         return await put_account(self.database, order, key, self.limits)
 
-    async def finalize_statement(self, subscription: str, at: datetime, key: ApiKey) -> FinalStatement:
+    async def finalize_statement(self, subscription: str, at: datetime, key: Caller) -> FinalStatement:
         """Freeze a statement; see metering/statements/finalize.py."""
         return await finalize_statement(self.database, subscription, at, key, self.limits)
 
-    async def void_statement(self, statement_id: int, reason: str, key: ApiKey) -> FinalStatement:
+    async def void_statement(self, statement_id: int, reason: str, key: Caller) -> FinalStatement:
         """Take a final statement back; see metering/statements/finalize.py."""
         return await void_statement(self.database, statement_id, reason, key, self.limits)
 
-    async def grant_credit(self, order: GrantOrder, key: ApiKey) -> CreditGrant:
+    async def grant_credit(self, order: GrantOrder, key: Caller) -> CreditGrant:
         """Grant a credit; see metering/credits.py."""
         return await grant_credit(self.database, order, key, self.limits)
 
-    async def void_credit_grant(self, account: str, grant: str, reason: str, key: ApiKey) -> CreditGrant:
+    async def void_credit_grant(self, account: str, grant: str, reason: str, key: Caller) -> CreditGrant:
         """Take a grant back; see metering/credits.py."""
         return await void_grant(self.database, account, grant, reason, key, self.limits)
 
-    def snapshot(self) -> Snapshot:
-        """One state of the database, for everything that one operation asks."""
-        return Snapshot(self.database)
+    def snapshot(self, reach: Reach) -> Snapshot:
+        """One state of the database, for everything that one operation asks; of it, what is within the caller's reach."""
+        return Snapshot(self.database, reach)
 
     async def readiness(self) -> Readiness:
         """Whether it can do its work now."""
@@ -111,9 +120,16 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
     async with AsyncExitStack() as stack:
         database = await Database.connect(settings, limits)
         stack.push_async_callback(database.close)
-        keys = KeyRing(database)
+        keys = KeyRing(database, settings.key_secret)
         if settings.bootstrap_key is not None:
             await keys.bootstrap(settings.bootstrap_key)
+        uses = KeyUses(database, limits)
+        uses.start()
+        stack.push_async_callback(uses.close)
+        tokens = tokens_of(settings, limits)
+        if tokens is not None:
+            stack.push_async_callback(tokens.close)
+        credentials = Credentials(keys, uses, tokens)
         retention = Retention(database, ages_of(settings))
         worker = Worker(Refresher(database), retention, database, limits, settings.refresh_seconds)
         worker.start()
@@ -127,9 +143,10 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             limits=limits,
             engine=database.engine.value,
             keys=keys,
+            credentials=credentials,
             events=EventsEndpoint(
                 writer,
-                keys,
+                credentials,
                 limits,
                 window,
                 allowances=Allowances(database),
@@ -138,4 +155,5 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             ),
             bodies=bodies,
             database=database,
+            seal=Seal(await kept_secret(database)),
         )

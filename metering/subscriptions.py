@@ -16,7 +16,7 @@ import msgspec
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import in_utc
 from metering.input_faults import attributes_issues, instant_issues, issues_of, name_issues
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
 from metering.periods import zone_names, zone_of
 from metering.plans import find_version, versions_of
@@ -125,9 +125,13 @@ async def read_subscriptions(
 ) -> tuple[list[Subscription], bool]:
     """The `first` subscriptions by key, from behind the key `after` on; and whether there are more. Two statements.
 
-    Of these keys and of these accounts; None means all.
+    Of these keys and of these accounts, within the snapshot's reach; None means all. Contracts are no single user's.
     """
-    chosen = [None if texts is None else [text for text in texts if "\0" not in text] for texts in (keys, accounts)]
+    reach = snapshot.reach
+    if reach.user is not None:
+        return [], False
+    within = (reach.of_subscriptions(keys), reach.of_accounts(accounts))
+    chosen = [None if texts is None else [text for text in texts if "\0" not in text] for texts in within]
     # One more than asked for tells whether there are more.
     rows = await snapshot.fetch(sql("subscriptions.list_subscriptions"), [*chosen, after, first + 1])
     page = rows[:first]
@@ -185,7 +189,7 @@ def choices_of(terms: Sequence[Terms]) -> tuple[PlanChoice, ...]:
 # ---------------------------------------------------------------- putting
 
 
-async def put_subscription(database: Database, order: SubscriptionOrder, key: ApiKey, limits: Limits) -> Subscription:
+async def put_subscription(database: Database, order: SubscriptionOrder, key: Caller, limits: Limits) -> Subscription:
     """Put a subscription: make it, change it, or find it as it is, and return it as it then stands.
 
     Raises InvalidInputError with every fault; NotFoundError where there is no such plan or version; ConflictError where the
@@ -196,7 +200,7 @@ async def put_subscription(database: Database, order: SubscriptionOrder, key: Ap
     issues = list(_issues(order, limits))
     if issues:
         raise InvalidInputError(issues)
-    by = f"{key.name} ({key.prefix})"
+    by = key.signature
     async with database.transaction() as connection:
         currency_code = await _currency(connection, order)
         row = await connection.fetchrow(

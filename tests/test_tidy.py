@@ -9,6 +9,7 @@ import pytest
 
 from metering import errors
 from metering.ingest.receipts import Code
+from metering.store.held import held_by
 from metering.store.queries import all_statements
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +145,35 @@ def test_every_statement_is_used_and_every_used_one_exists() -> None:
     }
 
     assert used == set(all_statements())
+
+
+def test_every_statement_of_a_snapshot_says_its_reach() -> None:
+    """A static statement that a snapshot runs has a line `-- reach: …`: without it no bound caller could ask it (ADR 19)."""
+    run = {
+        name
+        for path in SOURCES
+        for name in re.findall(
+            r"snapshot\.(?:fetch|stream)\(\s*sql\(\"([a-z_.]+)\"\)", path.read_text(encoding="utf-8")
+        )
+    }
+    silent = [name for name in sorted(run) if not held_by(all_statements()[name])]
+
+    assert run
+    assert [] == silent
+
+
+def test_every_snapshot_of_the_service_says_its_reach() -> None:
+    """Who makes a snapshot says whose rows it shows; and the shell makes none by itself, nor reaches for the database."""
+    silent = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            made = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Snapshot"
+            of_shell = path.is_relative_to(ROOT / "graphql_api")
+            reaches = isinstance(node, ast.Attribute) and node.attr in {"database", "_database"}
+            if (made and (of_shell or len(node.args) + len(node.keywords) < 2)) or (of_shell and reaches):
+                silent.append(f"{_name(path)}:{node.lineno}")
+
+    assert [] == silent
 
 
 def test_every_error_stands_in_the_tree() -> None:

@@ -19,6 +19,7 @@ from metering.events import Dimension, in_utc
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period, day_start, zone_of
 from metering.questions import Question, ValueFilter, ask
+from metering.reach import EVERYTHING
 from metering.rollups.export import cells, check_buckets, column_names, text_columns
 from metering.rollups.read import read_rows
 from metering.store.snapshot import Snapshot
@@ -76,7 +77,7 @@ def usage(
 
 async def _write(settings: Settings, question: Question, bucket: Bucket | None, table: Table) -> None:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    async with unattended(settings) as (database, limits), Snapshot(database) as snapshot:
+    async with unattended(settings) as (database, limits), Snapshot(database, EVERYTHING) as snapshot:
         with Progress(*columns, console=ERR) as bar:
             task, count = bar.add_task("Adding up", total=None), 0
             async for rows in read_rows(snapshot, question, bucket, limits.export_rows_held_max):
@@ -99,7 +100,7 @@ def _question(
     # Where a bound is no instant, the rest is still looked at, over a period that is one.
     period = Period(*known) if len(known) == len(bounds) else Period(LIMITS.asked_from_min, LIMITS.asked_to_max)
     try:
-        question = ask(period=period, zone_name=zone, group_by=by, filters=filters, accounts=None, limits=LIMITS)
+        question = ask(period=period, zone_name=zone, group_by=by, filters=filters, limits=LIMITS)
     except InvalidInputError as error:
         named = [InputIssue((_OPTIONS[issue.path[1]],), issue.message) for issue in error.issues]
         raise InvalidInputError([*issues, *named]) from error

@@ -9,6 +9,7 @@ from metering.cli.running import unattended
 from metering.cli.statements import month_of
 from metering.config import Settings
 from metering.errors import ConflictError, InvalidInputError
+from metering.reach import EVERYTHING
 from metering.statements.batch import Month, count_subscriptions, read_page
 from metering.statements.export import CHARGES, STATEMENTS, Columns
 from metering.store.snapshot import Snapshot
@@ -61,7 +62,7 @@ async def _write(settings: Settings, month: Month, columns: Columns, table: Tabl
         with steps_bar() as bar:
             task = bar.add_task("Rating", total=await count_subscriptions(database))
             last, has_more = None, True
-            async with Snapshot(database) as snapshot:
+            async with Snapshot(database, EVERYTHING) as snapshot:
                 while has_more:
                     page = await read_page(snapshot, month, last, limits)
                     last, has_more = page.last, page.has_more

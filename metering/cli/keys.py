@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, TypeVar
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 from rich.table import Table
 
 from metering.cli.console import OUT, say
@@ -83,7 +84,8 @@ def list_keys() -> None:
 
     Example: `metering keys list`
     """
-    table = Table("prefix", "name", "scopes", "accounts", "source", "limits", "created", "expires", "revoked")
+    times = ("created", "expires", "last used", "revoked")
+    table = Table("prefix", "name", "scopes", "accounts", "source", "limits", *times)
     for key in _with_ring(lambda ring: ring.list()):
         table.add_row(
             key.prefix,
@@ -92,9 +94,13 @@ def list_keys() -> None:
             "all" if key.accounts is None else " ".join(sorted(key.accounts)),
             key.default_source or "",
             _shown(key.limits),
-            *("" if at is None else f"{at:%Y-%m-%d %H:%M}" for at in (key.created_at, key.expires_at, key.revoked_at)),
+            *map(_time, (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)),
         )
     OUT.print(table)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
 def _shown(limits: KeyLimits) -> str:
@@ -106,6 +112,32 @@ def _shown(limits: KeyLimits) -> str:
         "{:,} bytes/request": limits.request_bytes_max,
     }
     return ", ".join(form.format(value) for form, value in named.items() if value is not None)
+
+
+@keys.command
+def rotate(
+    prefix: str,
+    *,
+    overlap_hours: Annotated[int, Parameter(validator=Number(gte=0, lte=LIMITS.key_overlap_days_max * 24))] = 24,
+) -> None:
+    """Make a key in the place of another one and show its secret, this once. It may do the same; the old one goes on for a while.
+
+    Example: `metering keys rotate mk_1a2b3c4d --overlap-hours 48`
+
+    Parameters
+    ----------
+    prefix
+        How `metering keys list` names the old one.
+    overlap_hours
+        How long the old one goes on, if it does not end before.
+    """
+    overlap = timedelta(hours=overlap_hours)
+    made = _with_ring(lambda ring: ring.rotate(prefix, overlap))
+    if made is None:
+        raise NotFoundError(f"There is no key {prefix!r}; `metering keys list` shows them.")
+    key, secret = made
+    say(secret)
+    OUT.print(f"Keep it: it is not shown again. It is listed as {key.prefix}, and replaces {prefix}.", style="dim")
 
 
 @keys.command
@@ -129,7 +161,7 @@ def _with_ring(ask: Callable[[KeyRing], Awaitable[Answer]]) -> Answer:
     async def answer(settings: Settings) -> Answer:
         database = await Database.connect(settings, LIMITS)
         try:
-            return await ask(KeyRing(database))
+            return await ask(KeyRing(database, settings.key_secret))
         finally:
             await database.close()
 

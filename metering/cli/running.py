@@ -81,6 +81,8 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
             # Nothing here asks who the client behind a proxy is.
             proxy_headers=False,
             timeout_graceful_shutdown=LIMITS.shutdown_seconds_max // 2,
+            ws="websockets-sansio",
+            ws_max_size=LIMITS.graphql_body_bytes_max,
         )
         address = f"http://{_shown_host(running.host)}:{listener.getsockname()[1]}"
         stopped = threading.Event()

@@ -20,6 +20,7 @@ from metering.cli.statements import month_of
 from metering.config import Settings, read_settings
 from metering.errors import InputIssue, InvalidInputError
 from metering.limits import LIMITS, Limits
+from metering.reach import EVERYTHING
 from metering.statements import simulations
 from metering.statements.simulations import PageAsked, Report, Row, SimulationOrder, check_order
 from metering.store.snapshot import Snapshot
@@ -130,7 +131,7 @@ def _opened(destination: Destination) -> Iterator[tuple[Settings, Table | None]]
 
 async def _run(settings: Settings, order: SimulationOrder, table: Table | None) -> Report:
     try:
-        async with unattended(settings) as (database, limits), Snapshot(database) as snapshot:
+        async with unattended(settings) as (database, limits), Snapshot(database, EVERYTHING) as snapshot:
             return await _walked(snapshot, order, table, limits)
     except InvalidInputError as error:
         raise InvalidInputError([_by_option(issue) for issue in error.issues]) from error

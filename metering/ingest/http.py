@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from metering import __version__, errors
 from metering.allowance import Allowances
+from metering.credentials import Credentials
 from metering.ingest.admit import Admission, admit
 from metering.ingest.arriving import Bodies, Body
 from metering.ingest.batch import Writer
@@ -23,7 +24,7 @@ from metering.ingest.readers import Reader, reader_of
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Origin, Refusals
 from metering.ingest.write import Submission
-from metering.keys import ApiKey, KeyRing
+from metering.keys import Caller
 from metering.keys import Scope as KeyScope
 from metering.limits import Limits
 from metering.standing import Standing
@@ -47,7 +48,7 @@ class EventsEndpoint:
     def __init__(
         self,
         writer: Writer,
-        keys: KeyRing,
+        credentials: Credentials,
         limits: Limits,
         restamp_window: timedelta,
         *,
@@ -56,7 +57,7 @@ class EventsEndpoint:
         retention: timedelta | None = None,
     ) -> None:
         self._writer = writer
-        self._keys = keys
+        self._credentials = credentials
         self._limits = limits
         self._restamp_window = restamp_window
         self._allowances = allowances
@@ -76,12 +77,12 @@ class EventsEndpoint:
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
             raise errors.BodyError(405, "method_not_allowed", "Events are sent with POST.")
-        key = (await self._keys.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
+        key = (await self._credentials.authenticate(request.headers.get("authorization"))).require(KeyScope.USAGE_WRITE)
         atomic = _atomic(request)
         encoding = encoding_of(", ".join(request.headers.getlist("content-encoding")))
         limits = key.limits.within(self._limits)
         reader = reader_of(request.headers.raw, limits)
-        async with self._bodies.arriving(key.prefix) as body:
+        async with self._bodies.arriving(key.sender) as body:
             try:
                 await _read(request.receive, decoding(encoding, limits), body, reader)
                 body.arrived()
@@ -89,20 +90,20 @@ class EventsEndpoint:
             except errors.BodyError as error:
                 raise _of_key(error, limits, self._limits) from error
             standing = await self.spend(key, len(decoded))
-        receipt = await self.record(decoded, key, Refusals(key.prefix, reader), atomic=atomic)
+        receipt = await self.record(decoded, key, Refusals(key.sender, reader), atomic=atomic)
         status = 422 if atomic and receipt.rejected else 200
         return Response(_RECEIPT.encode(receipt), status, rate_headers(standing), media_type="application/json")
 
-    async def spend(self, key: ApiKey, events: int) -> Standing | None:
+    async def spend(self, key: Caller, events: int) -> Standing | None:
         """Take a request of so many events out of the key's allowance; None when it has no rate.
 
         Raises RateLimitedError, or WriterFullError before anything is taken out: waiting for a writer costs no allowance.
         """
         if key.limits.events_per_second_max is not None:
-            self._writer.check_room(key.prefix, events)
+            self._writer.check_room(key.sender, events)
         return await self._allowances.spend(key, events)
 
-    async def record(self, decoded: Decoded, key: ApiKey, origin: Origin, *, atomic: bool = False) -> Receipt:
+    async def record(self, decoded: Decoded, key: Caller, origin: Origin, *, atomic: bool = False) -> Receipt:
         """Admit events and wait until they are durable, and what is refused of them is kept.
 
         A rejection is told in the words of the format that the events came in.
@@ -121,7 +122,7 @@ class EventsEndpoint:
             Submission(
                 admitted=admitted, rejected=origin.worded(rejected), received_at=now, origin=origin, atomic=atomic
             ),
-            key.prefix,
+            key.sender,
         )
 
 
@@ -169,6 +170,7 @@ _STATUS: Final[Mapping[type[errors.MeteringError], int]] = {
     errors.RateLimitedError: 429,
     errors.WriterFullError: 503,
     errors.BodiesFullError: 503,
+    errors.KeySetUnavailableError: 503,
     errors.DatabaseError: 503,
 }
 
@@ -206,6 +208,7 @@ _TITLES: Final = {
     401: "Unauthorized",
     403: "Forbidden",
     405: "Method Not Allowed",
+    406: "Not Acceptable",
     408: "Request Timeout",
     413: "Content Too Large",
     415: "Unsupported Media Type",

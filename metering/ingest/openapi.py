@@ -26,7 +26,7 @@ PROBLEMS: Final[Mapping[int, tuple[str, ...]]] = {
     413: ("body_too_large", "too_many_events"),
     415: ("content_type_unsupported", "encoding_unsupported"),
     429: ("rate_limited",),
-    503: ("writer_full", "bodies_full", "database_unavailable"),
+    503: ("writer_full", "bodies_full", "database_unavailable", "key_set_unavailable"),
 }
 _SCALAR: Final = ["string", "number", "boolean", "null"]
 _COUNT: Final = {"type": "integer", "minimum": 0}

@@ -293,7 +293,7 @@ async def _parts(
     bounds: Sequence[datetime] = (),
 ) -> _Parts:
     horizon = await snapshot.horizon()
-    filters = _filters(question, wanted)
+    filters = _filters(snapshot, question, wanted)
     shape = PartsShape(
         dimensions=tuple(sorted({dimension.value for dimension in (*question.group_by, *also)})),
         filters=tuple(shape for shape, _ in filters),
@@ -328,9 +328,9 @@ def _covered(
     return covered
 
 
-def _filters(question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:
-    """What the question keeps, and what narrows to the wanted groups."""
-    filters = filter_shapes(question)
+def _filters(snapshot: Snapshot, question: Question, wanted: Sequence[Key]) -> list[tuple[FilterShape, list[str]]]:
+    """What the question keeps within the caller's reach, and what narrows to the wanted groups."""
+    filters = filter_shapes(question, snapshot.reach)
     for index, dimension in enumerate(question.group_by if wanted else ()):
         occurring = ValueFilter(tuple({key[index] for key in wanted}))
         filters.append(filter_shape(f"narrow_{dimension.value}", dimension, occurring))

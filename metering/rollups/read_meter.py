@@ -150,9 +150,7 @@ async def read_meter_periods(
     """
     bounds = sorted({bound for period in periods for bound in (period.start, period.end)})
     buckets = [Period(start, end) for start, end in pairwise(bounds)]
-    question = Question(
-        period=Period(bounds[0], bounds[-1]), zone_name="UTC", group_by=group_by, filters={}, accounts=None
-    )
+    question = Question(period=Period(bounds[0], bounds[-1]), zone_name="UTC", group_by=group_by, filters={})
     basis = await _basis(snapshot, definition, question, periods, wanted)
     # What lies between two periods is a bucket that nobody asked for.
     places = {buckets.index(period): place for place, period in enumerate(periods)}
@@ -225,7 +223,7 @@ async def _basis(
         shape = parts.shape
         values |= parts.values
     else:
-        filters = _filters(question, wanted)
+        filters = _filters(snapshot, question, wanted)
         dimensions = tuple(sorted({dimension.value for dimension in question.group_by}))
         shape = EventsShape(dimensions=dimensions, filters=tuple(shape for shape, _ in filters))
         # A level that was set by an event that is not kept any more is not known.

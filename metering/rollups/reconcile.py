@@ -15,6 +15,7 @@ import msgspec
 
 from metering.limits import Limits
 from metering.periods import Period
+from metering.reach import EVERYTHING
 from metering.store.drift_query import drift_statement
 from metering.store.partitions import days_kept
 from metering.store.pool import Database
@@ -81,7 +82,7 @@ class Reconciler:
     async def plan_all(self) -> list[Step]:
         """Every bucket of every rollup, a day at a time; also of days that only a rollup knows."""
         days = set(await self._days())
-        async with Snapshot(self._database) as snapshot:
+        async with Snapshot(self._database, EVERYTHING) as snapshot:
             for rollup in ROLLUPS:
                 rows = await snapshot.fetch(
                     f"SELECT DISTINCT date_bin('1 day', bucket, 'epoch') AS day FROM {rollup.name}"
@@ -93,7 +94,7 @@ class Reconciler:
 
     async def plan_sample(self, size: int, seed: int) -> list[Step]:
         """So many buckets by chance, the same for the same seed and days; each rollup in turn, no bucket twice."""
-        async with Snapshot(self._database) as snapshot:
+        async with Snapshot(self._database, EVERYTHING) as snapshot:
             horizon = await snapshot.horizon()
         chance = random.Random(seed)  # noqa: S311 - a sample that can be repeated, not a secret
         days = await self._days()
@@ -107,7 +108,7 @@ class Reconciler:
 
     async def compare(self, step: Step) -> Compared:
         """Take one step."""
-        async with Snapshot(self._database) as snapshot:
+        async with Snapshot(self._database, EVERYTHING) as snapshot:
             period = self._whole(step, await snapshot.horizon())
             if period is None:
                 return Compared(0, ())

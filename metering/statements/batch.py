@@ -13,6 +13,7 @@ import msgspec
 from metering.errors import ConflictError, NotFoundError
 from metering.limits import Limits
 from metering.periods import day_start
+from metering.reach import EVERYTHING
 from metering.statements.credits import with_credits
 from metering.statements.drafts import Draft, task_of
 from metering.statements.finalize import Revision, finalize_by, keep, read_revisions
@@ -81,7 +82,7 @@ async def bill(database: Database, month: Month, limits: Limits, *, by: str, fin
     """A month's run, a page after the other; `by` is who freezes. Each page is computed as of an instant of its own."""
     last, has_more = None, True
     while has_more:
-        async with Snapshot(database) as snapshot:
+        async with Snapshot(database, EVERYTHING) as snapshot:
             page = await read_page(snapshot, month, last, limits)
         last, has_more = page.last, page.has_more
         yield await _frozen(database, page, limits, by=by) if finalize else page

@@ -222,7 +222,6 @@ def _question(period: rating.Period, group_by: tuple[Dimension, ...], subscriber
             Dimension.ACCOUNT: ValueFilter(tuple(sorted({each.account for each in pairs}))),
             Dimension.SUBSCRIPTION: ValueFilter(tuple(sorted({each.subscription for each in pairs}))),
         },
-        accounts=None,
     )
 
 

@@ -90,8 +90,6 @@ async def _pages(snapshot: Snapshot, question: Question, limits: Limits) -> Asyn
     until = (await snapshot.horizon()).as_of + limits.occurred_ahead_max + timedelta.resolution
     keys = _named(question.filters.get(Dimension.SUBSCRIPTION))
     accounts = _named(question.filters.get(Dimension.ACCOUNT))
-    if question.accounts is not None:
-        accounts = question.accounts if accounts is None else question.accounts & accounts
     last, has_more = None, True
     while has_more:
         page, has_more = await read_rated(

@@ -78,7 +78,8 @@ class _Books(msgspec.Struct):
 async def with_credits(snapshot: Snapshot, drafts: Sequence[Draft | ConflictError]) -> list[Draft | ConflictError]:
     """The drafts with what each would draw if it were the next one to be frozen, and what freezing them takes."""
     computed = [each for each in drafts if isinstance(each, Draft)]
-    if not computed:
+    # Grants are a whole account's: what is in them tells of subscriptions that a narrower reach does not see.
+    if not computed or snapshot.reach.is_narrow:
         return list(drafts)
     grants = await read_drawable(snapshot, sorted({each.account for each in computed}))
     less = sorted({each.subscription for each in computed if each.total.amount < ZERO})

@@ -1,7 +1,7 @@
 """Why an account's charges in one period differ from those in another, split by cause and by any dimensions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
@@ -88,18 +88,15 @@ def _period_issues(period: Period, name: str, limits: Limits) -> Iterator[InputI
         yield InputIssue(("input", name), message)
 
 
-async def explain_charges(
-    snapshot: Snapshot, wanted: Comparison, accounts: Collection[str] | None, limits: Limits
-) -> Explained:
-    """Why the charges of two periods differ. `accounts` are those that the caller may see; None means all.
+async def explain_charges(snapshot: Snapshot, wanted: Comparison, limits: Limits) -> Explained:
+    """Why the charges of two periods differ, as far as they are within the snapshot's reach.
 
     Raises NotFoundError where the account is not there, or has never had a subscription; InvalidInputError where it is charged in
     several currencies and none is named, or not in the one that is, and where usage that this takes is not kept any more.
     """
     found = _Found({}, set(), {})
-    if accounts is None or wanted.account in accounts:
-        async for page in _pages(snapshot, wanted.account, limits):
-            await _add_page(snapshot, page, wanted, found, limits)
+    async for page in _pages(snapshot, wanted.account, limits):
+        await _add_page(snapshot, page, wanted, found, limits)
     if not found.changes:
         raise NotFoundError(
             f"There is no account {wanted.account!r:.60} with a subscription: nothing is charged to it."

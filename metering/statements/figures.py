@@ -104,9 +104,7 @@ async def _faults(
     """What cannot be read any more, for what is retained does not tell it."""
     faults = {}
     for meter, period in asked:
-        question = Question(
-            period=metered_period(period), zone_name="UTC", group_by=SUBSCRIBER, filters={}, accounts=None
-        )
+        question = Question(period=metered_period(period), zone_name="UTC", group_by=SUBSCRIBER, filters={})
         try:
             await check_meter_retained(snapshot, definitions[meter], question)
         except InvalidInputError as error:

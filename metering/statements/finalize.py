@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
-from metering.keys import ApiKey
+from metering.keys import Caller
 from metering.limits import Limits
+from metering.reach import EVERYTHING, Reach
 from metering.statements.credit_lines import credits_json
 from metering.statements.credits import Drawing, book, draw, give_back_drawn
 from metering.statements.drafts import Draft
@@ -31,29 +32,28 @@ class Revision(NamedTuple):
 
 
 async def finalize_statement(
-    database: Database, subscription: str, at: datetime, key: ApiKey, limits: Limits
+    database: Database, subscription: str, at: datetime, key: Caller, limits: Limits
 ) -> FinalStatement:
     """Freeze the statement that an instant belongs to, and return it; one that is final is returned as it is.
 
     Raises as statement_at() does; and ConflictError for a period that is not over yet.
     """
-    return await _finalize(database, subscription, at, key, limits, by=f"{key.name} ({key.prefix})")
+    return await _finalize(database, subscription, at, key.reach, limits, by=key.signature)
 
 
 async def finalize_by(
     database: Database, subscription: str, at: datetime, limits: Limits, *, by: str
 ) -> FinalStatement:
     """The same for somebody who may see every account."""
-    return await _finalize(database, subscription, at, None, limits, by=by)
+    return await _finalize(database, subscription, at, EVERYTHING, limits, by=by)
 
 
 async def _finalize(
-    database: Database, subscription: str, at: datetime, key: ApiKey | None, limits: Limits, *, by: str
+    database: Database, subscription: str, at: datetime, reach: Reach, limits: Limits, *, by: str
 ) -> FinalStatement:
-    accounts = None if key is None else key.accounts
     while True:
-        async with Snapshot(database) as snapshot:
-            found = await statement_at(snapshot, subscription, at, accounts, limits)
+        async with Snapshot(database, reach) as snapshot:
+            found = await statement_at(snapshot, subscription, at, limits)
             revisions = await read_revisions(snapshot, [subscription])
         if isinstance(found, FinalStatement):
             return found
@@ -100,7 +100,7 @@ async def keep(
 
 
 async def void_statement(
-    database: Database, statement_id: int, reason: str, key: ApiKey, limits: Limits
+    database: Database, statement_id: int, reason: str, key: Caller, limits: Limits
 ) -> FinalStatement:
     """Take a final statement back: it stays on record, and its period is a draft again.
 
@@ -110,18 +110,16 @@ async def void_statement(
     if not reason.strip() or len(reason) > limits.reason_chars_max or "\0" in reason:
         message = f"A reason has 1 to {limits.reason_chars_max:,} characters, not only spaces, none of them NUL."
         raise InvalidInputError([InputIssue(("reason",), message)])
-    async with Snapshot(database) as snapshot:
-        found = await find_kept(snapshot, statement_id, key.accounts)
+    async with Snapshot(database, key.reach) as snapshot:
+        found = await find_kept(snapshot, statement_id)
     if found is None:
         raise NotFoundError("There is no final statement of this id.")
     async with database.transaction() as connection:
         await connection.execute(sql("statements.lock_subscriptions"), [found.subscription])
-        row = await connection.fetchrow(
-            sql("statements.void_statement"), statement_id, f"{key.name} ({key.prefix})", reason
-        )
+        row = await connection.fetchrow(sql("statements.void_statement"), statement_id, key.signature, reason)
         if row is None:
             raise ConflictError("This statement was voided before; its period is a draft, unless it was frozen again.")
-        await give_back_drawn(connection, statement_id, by=f"{key.name} ({key.prefix})")
+        await give_back_drawn(connection, statement_id, by=key.signature)
     return final_of(row)
 
 

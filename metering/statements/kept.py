@@ -42,18 +42,20 @@ async def read_histories(snapshot: Snapshot, subscriptions: Sequence[RatedSubscr
     return [History(each, in_order(finals.get(each.key, ())), in_utc(as_of)) for each in subscriptions]
 
 
-async def find_kept(snapshot: Snapshot, statement_id: int, accounts: Collection[str] | None) -> FinalStatement | None:
-    """The final or voided statement of this id, if it is of these accounts (None: of any)."""
+async def find_kept(snapshot: Snapshot, statement_id: int) -> FinalStatement | None:
+    """The final or voided statement of this id, if it is within the snapshot's reach."""
     rows = await snapshot.fetch(sql("statements.find_statement"), [statement_id])
     found = final_of(rows[0]) if rows else None
-    return None if found is None or (accounts is not None and found.account not in accounts) else found
+    is_within = found is not None and snapshot.reach.shows(found.account, found.subscription, None)
+    return found if is_within else None
 
 
 async def read_kept(snapshot: Snapshot, chosen: Chosen, first: int, after: Place | None = None) -> list[FinalStatement]:
     """The `first` final and voided statements behind a place, in order."""
+    reach = snapshot.reach
     texts = [
         None if names is None else [name for name in names if "\0" not in name]
-        for names in (chosen.subscriptions, chosen.accounts)
+        for names in (reach.of_subscriptions(chosen.subscriptions), reach.of_accounts(chosen.accounts))
     ]
     voided = None if chosen.status is None else chosen.status is StatementStatus.VOID
     period = (None, None) if chosen.period is None else (chosen.period.start, chosen.period.end)

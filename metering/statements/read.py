@@ -1,7 +1,7 @@
 """Asking for statements: one by an instant, many in order; final ones as they are kept, all others computed at the moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -25,15 +25,13 @@ from rating.periods import Period
 Statement: TypeAlias = Draft | FinalStatement
 
 
-async def statement_at(
-    snapshot: Snapshot, subscription: str, at: datetime, accounts: Collection[str] | None, limits: Limits
-) -> Statement:
+async def statement_at(snapshot: Snapshot, subscription: str, at: datetime, limits: Limits) -> Statement:
     """The statement of the billing period that an instant lies in; or, after the subscription's end, the closing one.
 
-    `accounts` are those that the caller may see; None means all. Raises NotFoundError where there is none; ConflictError
-    where the usage that it is made of is not kept any more; InvalidInputError for an instant that no calendar has.
+    Raises NotFoundError where there is none within the snapshot's reach; ConflictError where the usage that it is made of
+    is not kept any more; InvalidInputError for an instant that no calendar has.
     """
-    history = await find_history(snapshot, subscription, at, accounts, limits)
+    history = await find_history(snapshot, subscription, at, limits)
     due = history.due_at(at)
     if due is None:
         raise _nothing_at(history, at)
@@ -48,15 +46,13 @@ async def statement_at(
     return draft
 
 
-async def find_history(
-    snapshot: Snapshot, subscription: str, at: datetime, accounts: Collection[str] | None, limits: Limits
-) -> History:
+async def find_history(snapshot: Snapshot, subscription: str, at: datetime, limits: Limits) -> History:
     """A subscription with what was frozen of it, and its phases up to an instant. Raises as statement_at() does."""
     if not limits.asked_from_min <= at < limits.asked_to_max:
         message = f"This must be from {limits.asked_from_min:%FT%TZ} on and before {limits.asked_to_max:%FT%TZ}."
         raise InvalidInputError([InputIssue(("at",), message)])
     until = max(at, (await snapshot.horizon()).as_of) + timedelta.resolution
-    found, _ = await read_rated(snapshot, 1, until=until, keys=[subscription], accounts=accounts)
+    found, _ = await read_rated(snapshot, 1, until=until, keys=[subscription])
     if not found:
         raise NotFoundError(f"There is no subscription {subscription!r:.60}.")
     (history,) = await read_histories(snapshot, found)

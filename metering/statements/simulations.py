@@ -201,9 +201,11 @@ def _currency_issue(order: SimulationOrder, currency: Currency, counts: Mapping[
 
 async def _count_by_currency(snapshot: Snapshot, accounts: Collection[str] | None, period: Period) -> Mapping[str, int]:
     """How many subscriptions there are in the period that have begun."""
-    named = None if accounts is None else [account for account in accounts if "\0" not in account]
+    reach = snapshot.reach
+    within = (reach.of_subscriptions(None), reach.of_accounts(accounts))
+    chosen = [None if texts is None else [text for text in texts if "\0" not in text] for texts in within]
     until = min(period.end, await _until(snapshot))
-    rows = await snapshot.fetch(sql("subscriptions.count_by_currency"), [named, period.start, until])
+    rows = await snapshot.fetch(sql("subscriptions.count_by_currency"), [*chosen, period.start, until])
     return {row["currency_code"]: row["subscriptions"] for row in rows}
 
 

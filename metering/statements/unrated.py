@@ -148,7 +148,6 @@ def _question(
             Dimension.ACCOUNT: ValueFilter(accounts),
             Dimension.SUBSCRIPTION: ValueFilter(subscriptions),
         },
-        accounts=None,
     )
 
 

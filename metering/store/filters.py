@@ -2,16 +2,19 @@
 
 from metering.events import Dimension
 from metering.questions import Question, ValueFilter
-from metering.store.usage_query import FilterShape
+from metering.reach import Reach
+from metering.store.usage_query import REACH, FilterShape
 
 
-def filter_shapes(question: Question) -> list[tuple[FilterShape, list[str]]]:
-    """The question's own filters, and the accounts that the caller may see: what every statement is held to."""
+def filter_shapes(question: Question, reach: Reach) -> list[tuple[FilterShape, list[str]]]:
+    """The question's own filters, and the caller's reach: what every statement about usage is held to."""
     filters = [
         filter_shape(f"filter_{dimension.value}", dimension, chosen) for dimension, chosen in question.filters.items()
     ]
-    if question.accounts is not None:
-        filters.append(filter_shape("scope", Dimension.ACCOUNT, ValueFilter(tuple(sorted(question.accounts)))))
+    filters += [
+        filter_shape(f"{REACH}{dimension.value}", dimension, ValueFilter(values))
+        for dimension, values in reach.narrowed()
+    ]
     return filters
 
 

@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from metering.errors import DatabaseUnavailableError, MeteringError
+from metering.reach import EVERYTHING, Reach
 from metering.store.faults import translated
+from metering.store.held import check_held
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
@@ -38,9 +40,13 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class Snapshot:
-    """A read-only transaction that opens when it is first asked. Questions take turns: a transaction has one connection."""
+    """A read-only transaction that opens when it is first asked. Questions take turns: a transaction has one connection.
 
-    def __init__(self, database: Database) -> None:
+    What lies beyond its reach is not there: every reader holds its statement to it, and one that does not is not run.
+    """
+
+    def __init__(self, database: Database, reach: Reach = EVERYTHING) -> None:
+        self.reach: Final = reach
         self._database = database
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
@@ -56,6 +62,7 @@ class Snapshot:
 
     async def fetch(self, statement: str, arguments: Sequence[object] = (), *, hashed: bool = False) -> list[Any]:
         """The rows that a statement answers in this snapshot; `hashed` when whatever it joins is large."""
+        check_held(statement, self.reach)
         async with self._turn:
             with self._translated():
                 connection, _ = await self._opened()
@@ -73,6 +80,7 @@ class Snapshot:
 
         It is our turn until the rows are through: close it where they are not wanted to the end.
         """
+        check_held(statement, self.reach)
         async with self._turn:
             with self._translated():
                 connection, _ = await self._opened()

@@ -202,6 +202,10 @@ api_key: Final = sa.Table(
     sa.Column("expires_at", INSTANT),
     sa.Column("revoked_at", INSTANT),
     _text("default_source"),
+    sa.Column("last_used_at", INSTANT),
+    # The prefix of the key that it was made in the place of; and of the first of these, by which they are one sender.
+    _text("replaces"),
+    _text("line"),
     # NULL: no limit but everyone's.
     sa.Column("events_per_second_max", sa.Integer),
     sa.Column("burst_events_max", sa.Integer),
@@ -213,6 +217,15 @@ api_key: Final = sa.Table(
         name="rate",
     ),
     sa.CheckConstraint("request_events_max > 0 AND request_bytes_max > 0", name="request"),
+)
+
+# What digests of keys are made with, where no setting says it. One row.
+server_secret: Final = sa.Table(
+    "server_secret",
+    METADATA,
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+    sa.Column("made_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.Index("server_secret_one_row_idx", sa.text("(true)"), unique=True),
 )
 
 # What keys with a rate may still send, as it was at an instant. See docs/adr/0007.

@@ -51,6 +51,9 @@ _FIGURES: Final = ("quantity", "events", "minimum", "maximum")
 # So many periods of a part are asked for one by one: PostgreSQL then sees how little each of them is. More are joined.
 APART_MAX: Final = 4
 
+# How the parameters begin that hold a statement to the caller's reach; see metering/store/held.py.
+REACH: Final = "reach_"
+
 
 class FilterShape(msgspec.Struct, frozen=True):
     """A filter without its values: which dimension, whether it keeps or drops them, and whether NULL is among them."""
@@ -106,7 +109,8 @@ def compiled(statement: sa.Select[Any] | sa.CompoundSelect[Any]) -> Compiled:
     assert names is not None, "the asyncpg dialect numbers its parameters"
     fixed = {name: value for name, value in text.params.items() if value is not None}
     assert not fixed, f"a value is part of the statement's shape: {fixed}"
-    return Compiled(str(text), tuple(names))
+    held = sorted({name.removeprefix(REACH) for name in names if name.startswith(REACH)})
+    return Compiled(f"-- reach: {', '.join(held)}\n{text}" if held else str(text), tuple(names))
 
 
 # ---------------------------------------------------------------- statements

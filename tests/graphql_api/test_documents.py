@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import pytest
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, parse, validate
+from graphql import DocumentNode, GraphQLError, parse, validate
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strawberry.extensions.query_depth_limiter import create_validator
@@ -44,18 +44,18 @@ class Counted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.parsed = 0
         self.validated = 0
-        parse_it, validate_it = documents.parse, documents.validate_document
+        parse_it, validate_it = documents.parse, documents.validate
 
         def parse(*arguments: Any, **options: Any) -> DocumentNode:
             self.parsed += 1
             return parse_it(*arguments, **options)
 
-        def validate_document(schema: GraphQLSchema, document: DocumentNode, rules: Any) -> list[GraphQLError]:
+        def validate(*arguments: Any, **options: Any) -> list[GraphQLError]:
             self.validated += 1
-            return validate_it(schema, document, rules)
+            return validate_it(*arguments, **options)
 
         monkeypatch.setattr(documents, "parse", parse)
-        monkeypatch.setattr(documents, "validate_document", validate_document)
+        monkeypatch.setattr(documents, "validate", validate)
 
 
 def test_a_document_that_is_sent_again_costs_nothing(web: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,8 @@ def test_a_document_that_is_sent_again_costs_nothing(web: Api, monkeypatch: pyte
     unknown = web.answer(EVENTS, {"first": 2}, key=None)
 
     assert (1, 1) == (counted.parsed, counted.validated)
-    assert {"data": {"events": {"nodes": []}}} == first == second
+    assert first == second
+    assert {"events": {"nodes": []}} == first["data"]
     assert ["GRAPHQL_INVALID"] == [error["extensions"]["code"] for error in refused["errors"]]
     assert ["UNAUTHENTICATED"] == [error["extensions"]["code"] for error in unknown["errors"]]
 
@@ -181,8 +182,8 @@ def test_fragments_that_double_are_looked_at_once(web: Api) -> None:
     assert [] == too_deep(document, 1)
     (error,) = too_deep(document, 0)
     assert "'anonymous' exceeds maximum operation depth of 0" == error.message
-    short = " ".join(["{ ...F296 }", *doubling[296:], deepest])
-    assert {"data": {"service": {"status": "PASS"}}} == web.answer(short, key=None)
+    short = " ".join(["{ ...F297 }", *doubling[297:], deepest])
+    assert {"service": {"status": "PASS"}} == web.ask(short, key=None)
 
 
 def test_fragments_in_a_ring_are_left_to_validation() -> None:

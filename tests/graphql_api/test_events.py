@@ -347,6 +347,15 @@ def test_bad_arguments_are_an_error_with_their_paths(year: Api, variables: dict[
     assert all(issue["message"] for issue in error["extensions"]["issues"])
 
 
+@pytest.mark.parametrize("name", ["account", "source", "id"])
+def test_a_name_that_no_event_can_have_names_none(year: Api, name: str) -> None:
+    """NUL in a name: null, and no error."""
+    given = {"account": "acme", "source": "test", "id": "event-1", name: "a\0"}
+    query = "query ($account: String!, $source: String!, $id: String!) "
+
+    assert {"event": None} == year.ask(query + "{ event(account: $account, source: $source, id: $id) { id } }", given)
+
+
 def test_a_cursor_of_groups_is_none_of_events(year: Api) -> None:
     """A cursor of another list is refused, not misread."""
     document = (

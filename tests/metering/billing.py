@@ -92,7 +92,7 @@ async def offer(database: Database, *prices: PlanPrice, **fields: Any) -> None:
 async def ask(database: Database, instant: str, subscription: str = "s-1") -> Statement:
     """The statement that an instant belongs to."""
     async with Snapshot(database) as snapshot:
-        return await statement_at(snapshot, subscription, at(instant), None, LIMITS)
+        return await statement_at(snapshot, subscription, at(instant), LIMITS)
 
 
 async def freeze(database: Database, instant: str, subscription: str = "s-1") -> FinalStatement:

@@ -18,6 +18,7 @@ from metering.events import Dimension, UsageEvent
 from metering.limits import LIMITS
 from metering.periods import Period
 from metering.questions import Question, ValueFilter
+from metering.reach import Reach
 from metering.rollups.read import Key, Total
 from metering.statements.charges import (
     Charges,
@@ -50,7 +51,7 @@ Sums = Mapping[tuple[Key, str], Fraction]
 
 def question(group_by: Iterable[Dimension] = (), period: Period = EVER, **fields: Any) -> Question:
     """A question about all time, unless another period is given."""
-    given = {"filters": {}, "accounts": None, **fields}
+    given = {"filters": {}, **fields}
     return Question(period=period, zone_name="UTC", group_by=tuple(group_by), **given)
 
 
@@ -373,10 +374,11 @@ def test_unrated_is_all_that_no_price_covers(database_url: str) -> None:
             async with Snapshot(database) as snapshot:
                 found = await read_unrated_usage(snapshot, question(), PAGES_OF_ONE)
                 users = await count_unrated_usage(snapshot, question(), PAGES_OF_ONE, Dimension.USER)
-                of_february = question(period=Period(at("2025-02-01"), at("2025-03-01")), accounts=frozenset({"acme"}))
-                mine = await read_unrated_usage(snapshot, of_february, PAGES_OF_ONE)
                 filters = {Dimension.USER: ValueFilter(("y", "z")), Dimension.SUBSCRIPTION: ValueFilter(("s-1",))}
                 some = await read_unrated_usage(snapshot, question(filters=filters), PAGES_OF_ONE)
+            async with Snapshot(database, Reach(frozenset({"acme"}))) as snapshot:
+                of_february = question(period=Period(at("2025-02-01"), at("2025-03-01")))
+                mine = await read_unrated_usage(snapshot, of_february, PAGES_OF_ONE)
             assert (
                 Total("byte", Decimal(128), 1, Decimal(128), Decimal(128)),
                 Total("call", Decimal(124), 5, Decimal(4), Decimal(64)),

@@ -47,8 +47,12 @@ def test_without_variables_the_defaults_hold() -> None:
         ("LOG_LEVEL", "debug", {"log_level": "debug"}),
         ("REFRESH_SECONDS", "0.05", {"refresh_seconds": 0.05}),
         ("REFRESH_SECONDS", "5", {"refresh_seconds": 5.0}),
+        ("KEY_SECRET", SECRET, {"key_secret": SECRET}),
         ("GRAPHQL_BREADTH_FIRST", "false", {"graphql_breadth_first": False}),
         ("GRAPHQL_BREADTH_FIRST", "0", {"graphql_breadth_first": False}),
+        ("GRAPHQL_INTROSPECTION", "false", {"graphql_introspection": False}),
+        ("GRAPHQL_DOCUMENTS", "documents.json", {"graphql_documents": Path("documents.json")}),
+        ("GRAPHQL_COST_PER_SECOND", "1000", {"graphql_cost_per_second": 1_000}),
     ],
 )
 def test_each_variable_is_a_field(name: str, value: str, expected: dict[str, object]) -> None:
@@ -118,6 +122,7 @@ def test_the_error_says_every_fault() -> None:
         ("RETENTION_DAYS", "0", "1", "36500", "36501"),
         ("COLUMNSTORE_AFTER_DAYS", "0", "1", "36500", "36501"),
         ("REFRESH_SECONDS", "0.049", "0.05", "3600", "3600.5"),
+        ("GRAPHQL_COST_PER_SECOND", "0", "1", "1000000000", "1000000001"),
     ],
 )
 def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) -> None:
@@ -144,6 +149,8 @@ def test_ranges(name: str, below: str, lowest: str, highest: str, above: str) ->
         ("LOG_LEVEL", "INFO"),
         ("GRAPHQL_BREADTH_FIRST", "maybe"),
         ("GRAPHQL_BREADTH_FIRST", "2"),
+        ("GRAPHQL_INTROSPECTION", "maybe"),
+        ("GRAPHQL_ONLY_LISTED", "true"),  # without a list
         ("DATABASE_URL", "null"),
         ("DATABASE_URL", "host:5432/db"),
         ("BOOTSTRAP_KEY", "fifteen-letters"),
@@ -213,6 +220,10 @@ def settings_in_range() -> st.SearchStrategy[Settings]:
         log_level=st.sampled_from(["debug", "info", "warning", "error"]),
         refresh_seconds=st.floats(0.05, 3_600),
         graphql_breadth_first=st.booleans(),
+        graphql_introspection=st.booleans(),
+        graphql_documents=st.sampled_from(["documents.json", "/etc/with space/ü.json"]).map(Path),
+        graphql_only_listed=st.booleans(),
+        graphql_cost_per_second=st.one_of(st.none(), st.integers(1, 1_000_000_000)),
     )
 
 
@@ -247,3 +258,58 @@ def test_rollups_may_go_with_their_events() -> None:
     settings = read_settings({"METERING_RETENTION_DAYS": "30", "METERING_ROLLUP_RETENTION_DAYS": "30"})
 
     assert (30, 30) == (settings.retention_days, settings.rollup_retention_days)
+
+
+TOKENS = {"JWT_ISSUER": "https://issuer.test", "JWT_AUDIENCE": "metering"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://issuer.test/jwks",
+        "http://localhost:80/jwks",
+        "http://127.0.0.1/jwks",
+        "http://[::1]:8/",
+        "jwks.json",
+        "/a/b",
+    ],
+)
+def test_where_keys_of_tokens_may_come_from(source: str) -> None:
+    """A key set is a file, or an address that nobody on the way can change; and a secret alone will do."""
+    given = {f"METERING_{name}": value for name, value in {**TOKENS, "JWT_JWKS": source}.items()}
+    shared = {f"METERING_{name}": value for name, value in {**TOKENS, "JWT_SECRET": SECRET}.items()}
+
+    assert source == read_settings(given).jwt_jwks
+    assert SECRET == read_settings(shared).jwt_secret
+    assert read_settings(given) == read_settings(environment_of(read_settings(given)))
+
+
+@pytest.mark.parametrize(
+    ("given", "begins"),
+    [
+        ({"KEY_SECRET": "short"}, ["METERING_KEY_SECRET: needs at least 32 bytes"]),
+        ({**TOKENS, "JWT_SECRET": "x" * 31}, ["METERING_JWT_SECRET: needs at least 32 bytes"]),
+        (TOKENS, ["METERING_JWT_JWKS: is not set, nor is METERING_JWT_SECRET"]),
+        ({"JWT_SECRET": SECRET}, ["METERING_JWT_ISSUER: is not set", "METERING_JWT_AUDIENCE: is not set"]),
+        ({"JWT_ISSUER": "i", "JWT_JWKS": "f"}, ["METERING_JWT_AUDIENCE: is not set"]),
+        (
+            {**TOKENS, "JWT_JWKS": "http://issuer.test/"},
+            ["METERING_JWT_JWKS='http://issuer.test/': must begin with https://"],
+        ),
+        (
+            {**TOKENS, "JWT_JWKS": "http://localhost.evil/"},
+            ["METERING_JWT_JWKS='http://localhost.evil/': must begin with"],
+        ),
+        ({**TOKENS, "JWT_JWKS": "ftp://a/"}, ["METERING_JWT_JWKS='ftp://a/': must begin with https://"]),
+        (
+            {**TOKENS, "JWT_JWKS": "f", "JWT_LEEWAY_SECONDS": "301"},
+            ["METERING_JWT_LEEWAY_SECONDS=301: must be between"],
+        ),
+    ],
+)
+def test_half_a_configuration_of_tokens(given: dict[str, str], begins: list[str]) -> None:
+    """Tokens without an issuer, an audience or a key are refused at the start, not at the first request; so are weak secrets."""
+    faults = faults_of(**given)
+
+    assert len(begins) == len(faults)
+    assert all(fault.startswith(begin) for fault, begin in zip(faults, begins, strict=True)), faults

@@ -33,6 +33,7 @@ from metering.keys import ApiKey, Scope
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter, ask
+from metering.reach import NOTHING, Reach
 from metering.rollups.read import (
     After,
     Key,
@@ -172,12 +173,28 @@ def questions(draw: st.DrawFn, clock: datetime) -> tuple[Question, Bucket]:
         zone_name=draw(st.sampled_from(ZONES)),
         group_by=draw(st.lists(st.sampled_from(Dimension), max_size=3, unique=True)),
         filters=dict(draw(st.lists(filters, max_size=2))),
-        accounts=draw(
-            st.sampled_from([None, None, None, frozenset("a"), frozenset("b"), frozenset("ab"), frozenset()])
-        ),
         limits=LIMITS,
     )
     return question, draw(st.sampled_from(short_enough))
+
+
+ALL_ROWS: Final = Reach(None)
+# What a caller may see; mostly everything.
+reaches = st.sampled_from(
+    [
+        *[ALL_ROWS] * 4,
+        NOTHING,
+        *(Reach(frozenset(accounts)) for accounts in ("a", "b", "ab")),
+        Reach(frozenset("a"), frozenset("s")),
+        Reach(frozenset("ab"), user="x"),
+        Reach(frozenset("b"), frozenset("s"), "y"),
+    ]
+)
+
+
+def within(events: Sequence[AdmittedEvent], reach: Reach) -> list[AdmittedEvent]:
+    """The events that a caller may see."""
+    return [each for each in events if reach.shows(each.event.account, each.event.subscription, each.event.user)]
 
 
 # ---------------------------------------------------------------- the naive answers
@@ -193,8 +210,7 @@ def kept(events: Sequence[AdmittedEvent], question: Question) -> list[AdmittedEv
     """The events that a question means."""
 
     def keeps(event: AdmittedEvent) -> bool:
-        in_scope = question.accounts is None or event.event.account in question.accounts
-        return in_scope and all(
+        return all(
             (getattr(event.event, dimension.value) in chosen.values) is not chosen.negated
             for dimension, chosen in question.filters.items()
         )
@@ -532,9 +548,7 @@ class Exactness(RuleBasedStateMachine):
     @invariant()
     def everything_is_there(self) -> None:
         """All usage by all dimensions at once is what was acknowledged."""
-        question = ask(
-            period=EVERYTHING, zone_name="UTC", group_by=list(Dimension), filters={}, accounts=None, limits=LIMITS
-        )
+        question = ask(period=EVERYTHING, zone_name="UTC", group_by=list(Dimension), filters={}, limits=LIMITS)
         self.run(self._compare_groups(question, GroupOrder("KEY", descending=False), 1_000))
 
     @invariant()
@@ -545,7 +559,6 @@ class Exactness(RuleBasedStateMachine):
             zone_name="Asia/Kathmandu",
             group_by=[Dimension.ACCOUNT],
             filters={},
-            accounts=None,
             limits=LIMITS,
         )
         self.run(self._compare(question, Bucket.DAY, GroupOrder("KEY", descending=True), 2, Dimension.USER))
@@ -558,27 +571,32 @@ class Exactness(RuleBasedStateMachine):
             zone_name="UTC",
             group_by=[Dimension.PRODUCT],
             filters={},
-            accounts=None,
             limits=LIMITS,
         )
         self.run(self._compare(question, Bucket.DAY, GroupOrder("EVENTS", descending=True), 1, Dimension.FEATURE))
 
-    @rule(data=st.data(), order=orders, first=st.integers(1, 8), dimension=st.sampled_from(Dimension))
-    def answer(self, data: st.DataObject, order: GroupOrder, first: int, dimension: Dimension) -> None:
-        """Totals, groups, series and distinct counts of any question are the naive ones."""
+    @rule(data=st.data(), order=orders, first=st.integers(1, 8), dimension=st.sampled_from(Dimension), reach=reaches)
+    def answer(self, data: st.DataObject, order: GroupOrder, first: int, dimension: Dimension, reach: Reach) -> None:
+        """Totals, groups, series and distinct counts of any question are the naive ones of what is within reach."""
         question, bucket = data.draw(questions(self.clock))
-        self.run(self._compare(question, bucket, order, first, dimension))
+        self.run(self._compare(question, bucket, order, first, dimension, reach))
 
     async def _compare(
-        self, question: Question, bucket: Bucket, order: GroupOrder, first: int, dimension: Dimension
+        self,
+        question: Question,
+        bucket: Bucket,
+        order: GroupOrder,
+        first: int,
+        dimension: Dimension,
+        reach: Reach = ALL_ROWS,
     ) -> None:
-        events = kept(self.events, question)
-        async with Snapshot(self.database) as snapshot:
+        events = kept(within(self.events, reach), question)
+        async with Snapshot(self.database, reach) as snapshot:
             assert totals_of(events) == await read_totals(snapshot, question)
-        shown = await self._compare_groups(question, order, first)
+        shown = await self._compare_groups(question, order, first, reach)
         groups = grouped(events, question.group_by)
         others = [event for key, of_key in groups.items() if key not in shown for event in of_key]
-        async with Snapshot(self.database) as snapshot:
+        async with Snapshot(self.database, reach) as snapshot:
             page = await read_groups(snapshot, question, order, first, None)
             with_series = await read_groups(snapshot, question, order, first, None, bucket)
             courses = with_series.courses
@@ -595,11 +613,13 @@ class Exactness(RuleBasedStateMachine):
                 (count,) = await read_distinct(snapshot, question, shown, dimension, remainder=True)
                 assert distinct_of(others, dimension) == count
 
-    async def _compare_groups(self, question: Question, order: GroupOrder, first: int) -> list[Key]:
+    async def _compare_groups(
+        self, question: Question, order: GroupOrder, first: int, reach: Reach = ALL_ROWS
+    ) -> list[Key]:
         """Compare two pages, the first and all that follows; return the keys of the first."""
-        groups = grouped(kept(self.events, question), question.group_by)
+        groups = grouped(kept(within(self.events, reach), question), question.group_by)
         keys = in_order(groups, order)
-        async with Snapshot(self.database) as snapshot:
+        async with Snapshot(self.database, reach) as snapshot:
             page = await read_groups(snapshot, question, order, first, None)
             assert [(key, totals_of(groups[key])) for key in keys[:first]] == [(g.key, g.totals) for g in page.groups]
             assert (len(keys), len(keys) > first) == (page.group_count, page.has_next)
@@ -755,14 +775,14 @@ async def record(database: Database, events: Sequence[AdmittedEvent]) -> None:
 
 async def counted(database: Database) -> int:
     """How many events the answer to everything counts."""
-    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
     async with Snapshot(database) as snapshot:
         return sum(total.events for total in await read_totals(snapshot, question))
 
 
 async def added_up(database: Database) -> list[tuple[int, Decimal]]:
     """How many events the answer to everything counts, and their quantity, by unit."""
-    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+    question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
     async with Snapshot(database) as snapshot:
         return [(total.events, total.quantity) for total in await read_totals(snapshot, question)]
 
@@ -1028,7 +1048,7 @@ def test_a_snapshot_from_before_the_horizon_moved_still_has_the_tail(database_ur
     async def scenario(database: Database) -> None:
         await record(database, calls(0, SECONDS_AGO, NOW))
         await refreshed(Refresher(database), NOW)
-        question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+        question = ask(period=EVERYTHING, zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
         async with Snapshot(database) as snapshot:
             await snapshot.horizon()
             await refreshed(Refresher(database), NOW + timedelta(hours=1))

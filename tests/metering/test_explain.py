@@ -17,6 +17,7 @@ from metering.errors import InvalidInputError, NotFoundError
 from metering.events import Dimension, UsageEvent
 from metering.limits import LIMITS
 from metering.questions import ValueFilter
+from metering.reach import Reach
 from metering.rollups.read import Key
 from metering.statements.explain import Comparison, Explained, compare, explain_charges
 from metering.store.pool import Database
@@ -48,8 +49,8 @@ def wanted(before: Period, after: Period, by: Sequence[Dimension] = BY_USER, **f
 
 async def explained(database: Database, comparison: Comparison, accounts: frozenset[str] | None = None) -> Explained:
     """The answer, read a subscription at a time."""
-    async with Snapshot(database) as snapshot:
-        return await explain_charges(snapshot, compare(comparison, LIMITS), accounts, PAGES_OF_ONE)
+    async with Snapshot(database, Reach(accounts)) as snapshot:
+        return await explain_charges(snapshot, compare(comparison, LIMITS), PAGES_OF_ONE)
 
 
 def told(found: Explained) -> list[str]:

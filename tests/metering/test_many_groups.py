@@ -104,7 +104,6 @@ def question(unit: str | None = None) -> Question:
         zone_name="UTC",
         group_by=[Dimension.USER],
         filters=filters,
-        accounts=None,
         limits=LIMITS,
     )
 

@@ -25,6 +25,7 @@ from metering.limits import LIMITS
 from metering.meters import FILTERED, Definition
 from metering.periods import Bucket, Period
 from metering.questions import GroupOrder, Question, ValueFilter, ask
+from metering.reach import Reach
 from metering.rollups.read import After, Key
 from metering.rollups.read_meter import (
     read_meter_groups,
@@ -38,6 +39,7 @@ from rating.steps import Rounding, RoundingMode, round_to_step
 from tests.conftest import Server
 from tests.machines import play_machine
 from tests.metering.test_exactness import (
+    ALL_ROWS,
     EVERYTHING,
     KEY,
     MICROSECOND,
@@ -52,8 +54,10 @@ from tests.metering.test_exactness import (
     moments,
     quantities,
     questions,
+    reaches,
     record,
     submission_of,
+    within,
 )
 from tests.strategies import MANY
 
@@ -111,10 +115,7 @@ def is_meant(
     filters = [*definition.filters.items(), *question.filters.items()]
     if definition.aggregation not in COUNTING and Dimension.UNIT not in definition.filters:
         filters.append((Dimension.UNIT, ValueFilter((definition.unit,))))
-    in_scope = question.accounts is None or event.event.account in question.accounts
-    return in_scope and all(
-        keeps(chosen, event, dimension) for dimension, chosen in filters if dimension not in left_out
-    )
+    return all(keeps(chosen, event, dimension) for dimension, chosen in filters if dimension not in left_out)
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -265,9 +266,11 @@ def in_order(groups: Mapping[Key, Figure], order: GroupOrder) -> list[Key]:
 # ---------------------------------------------------------------- the comparison
 
 
-async def compare(database: Database, naive: Naive, bucket: Bucket, order: GroupOrder, first: int) -> None:
+async def compare(
+    database: Database, naive: Naive, bucket: Bucket, order: GroupOrder, first: int, reach: Reach = ALL_ROWS
+) -> None:
     """Compare the total, the groups on two pages with their remainders, and the series of the first page."""
-    async with Snapshot(database) as snapshot:
+    async with Snapshot(database, reach) as snapshot:
         assert naive.total() == await read_meter_total(snapshot, naive.definition, naive.question)
         on_page = await compare_groups(snapshot, naive, order, first)
         if on_page:
@@ -354,9 +357,7 @@ class MeterExactness(Exactness):
     @invariant()
     def everything_is_there(self) -> None:
         """The levels of all gauges over all time, and by day over the last days, are the naive ones."""
-        question = ask(
-            period=EVERYTHING, zone_name="UTC", group_by=list(Dimension), filters={}, accounts=None, limits=LIMITS
-        )
+        question = ask(period=EVERYTHING, zone_name="UTC", group_by=list(Dimension), filters={}, limits=LIMITS)
         naive = Naive(self.events, of_calls(Aggregation.TIME_WEIGHTED), question)
         self.run(compare(self.database, naive, Bucket.MONTH, GroupOrder("KEY", descending=False), 1_000))
 
@@ -368,19 +369,19 @@ class MeterExactness(Exactness):
             zone_name="Asia/Kathmandu",
             group_by=[Dimension.PRODUCT],
             filters={},
-            accounts=None,
             limits=LIMITS,
         )
         naive = Naive(self.events, of_calls(Aggregation.AVERAGE), question)
         self.run(compare(self.database, naive, Bucket.DAY, GroupOrder("QUANTITY", descending=True), 1))
 
-    @rule(data=st.data(), order=orders, first=st.integers(1, 8))
-    def meter(self, data: st.DataObject, order: GroupOrder, first: int) -> None:
-        """What every aggregation says of one question is what the naive one says."""
+    @rule(data=st.data(), order=orders, first=st.integers(1, 8), reach=reaches)
+    def meter(self, data: st.DataObject, order: GroupOrder, first: int, reach: Reach) -> None:
+        """What every aggregation says of one question is what the naive one says of what is within reach."""
         question, bucket = data.draw(questions(self.clock))
+        events = within(self.events, reach)
         for aggregation in Aggregation:
-            definition = data.draw(definitions(aggregation))
-            self.run(compare(self.database, Naive(self.events, definition, question), bucket, order, first))
+            naive = Naive(events, data.draw(definitions(aggregation)), question)
+            self.run(compare(self.database, naive, bucket, order, first, reach))
 
 
 @pytest.mark.machine
@@ -456,12 +457,12 @@ def test_the_last_event_counts_among_several_at_one_instant(
         events = runner.run(recorded(database, made, name))
         start, length, off, group_by, classification = asked
         begin = START + start * GRID + off * MICROSECOND
+        both_of = {Dimension.ACCOUNT: ValueFilter((f"a{name}", f"b{name}"))}
         question = ask(
             period=Period(begin, begin + length * GRID),
             zone_name="Asia/Kolkata",
             group_by=group_by,
-            filters={} if classification is None else {Dimension.CLASSIFICATION: classification},
-            accounts=frozenset({f"a{name}", f"b{name}"}),
+            filters=both_of | ({} if classification is None else {Dimension.CLASSIFICATION: classification}),
             limits=LIMITS,
         )
         runner.run(compare(database, Naive(events, of_calls(aggregation), question), Bucket.DAY, order, 1))

@@ -81,7 +81,7 @@ HISTORY: Final = [
 
 def question(start: datetime, end: datetime) -> Question:
     """Everything in a period."""
-    return ask(period=Period(start, end), zone_name="UTC", group_by=[], filters={}, accounts=None, limits=LIMITS)
+    return ask(period=Period(start, end), zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
 
 
 async def totals(database: Database, start: datetime, end: datetime = NOW) -> tuple[Total, ...]:

@@ -69,7 +69,7 @@ async def explained(database: Database, limits: Limits, by: Dimension = Dimensio
         account="acme", before=FEBRUARY, after=MARCH, by=(by,), top=limits.page_rows_max, currency_code=None
     )
     async with Snapshot(database) as snapshot:
-        return await explain_charges(snapshot, compare(wanted, limits), None, limits)
+        return await explain_charges(snapshot, compare(wanted, limits), limits)
 
 
 def test_many_statements_are_taken_some_at_a_time(database_url: str) -> None:

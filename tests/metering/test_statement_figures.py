@@ -68,7 +68,7 @@ def asked(subscriber: Subscriber, of: Period) -> Question:
         Dimension.ACCOUNT: ValueFilter((subscriber.account,)),
         Dimension.SUBSCRIPTION: ValueFilter((subscriber.subscription,)),
     }
-    return Question(period=metered_period(of), zone_name="UTC", group_by=(), filters=filters, accounts=None)
+    return Question(period=metered_period(of), zone_name="UTC", group_by=(), filters=filters)
 
 
 async def meters(database: Database) -> list[str]:

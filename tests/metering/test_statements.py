@@ -172,9 +172,9 @@ def test_a_statement_of_another_account_is_none(database_url: str) -> None:
     async def scenario(database: Database) -> None:
         (final,) = await closed(database, 3)
         bound = msgspec.structs.replace(BILLING_KEY, accounts=frozenset({"other"}))
-        async with Snapshot(database) as snapshot:
+        async with Snapshot(database, bound.reach) as snapshot:
             with pytest.raises(NotFoundError):
-                await statement_at(snapshot, "s-1", at("2025-01-20"), bound.accounts, LIMITS)
+                await statement_at(snapshot, "s-1", at("2025-01-20"), LIMITS)
         with pytest.raises(NotFoundError):
             await finalize_statement(database, "s-1", at("2025-02-20"), bound, LIMITS)
         with pytest.raises(NotFoundError):
@@ -387,7 +387,7 @@ def test_closing_statements(database_url: str) -> None:
         async with Snapshot(database) as snapshot:
             later = (await snapshot.horizon()).as_of
             with pytest.raises(NotFoundError):
-                await statement_at(snapshot, "s-1", final.period.end, None, LIMITS)
+                await statement_at(snapshot, "s-1", final.period.end, LIMITS)
         await correct(database, 11)
         following = await freeze(database, f"{final.period.end:%FT%T.%f}")
         assert ["calls ADJUSTMENT of Jan -3.33", "tiers ADJUSTMENT of Jan -18.00"] == shown(following)

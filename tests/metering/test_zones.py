@@ -120,7 +120,7 @@ def test_every_point_is_what_the_wall_shows(url: str, zone_name: str, bucket: Bu
 
 async def compare(database: Database, zone_name: str, bucket: Bucket, period: Period) -> None:
     """Compare one series with the naive count."""
-    question = ask(period=period, zone_name=zone_name, group_by=[], filters={}, accounts=None, limits=LIMITS)
+    question = ask(period=period, zone_name=zone_name, group_by=[], filters={}, limits=LIMITS)
     async with Snapshot(database) as snapshot:
         bounds, (points,) = await read_series(snapshot, question, [()], bucket)
     events = events_of(period)

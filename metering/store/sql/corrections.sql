@@ -11,6 +11,7 @@ LIMIT 2;
 SELECT pg_advisory_xact_lock($1);
 
 -- name: read_event
+-- reach: account, subscription, user
 -- The event as it is now. In a statement of its own: after the lock. $1 account, $2 occurred_at, $3 key.
 SELECT * FROM event
 WHERE account = $1 AND occurred_at = $2 AND key = $3 AND occurred_at >= (SELECT raw_from FROM retained_range);
@@ -29,6 +30,7 @@ INSERT INTO event_correction (account, occurred_at, key, by, reason, voided, bef
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: list_corrections
+-- reach: account
 -- The corrections made to these events, oldest first. $1 accounts, $2 instants, $3 keys.
 SELECT wanted.position - 1 AS position, made.corrected_at, made.by, made.reason, made.voided, made.before, made.after
 FROM unnest($1::text[], $2::timestamptz[], $3::bytea[]) WITH ORDINALITY AS wanted (account, occurred_at, key, position)

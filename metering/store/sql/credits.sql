@@ -11,7 +11,8 @@ SELECT count(*) FROM credit_grant WHERE account = $1;
 SELECT * FROM credit_grant WHERE account = $1 AND key = $2;
 
 -- name: find_grant_by_id
--- The grant of this id, if there is one.
+-- The grant of this id, if there is one. Credits are a whole account's.
+-- reach: account
 SELECT * FROM credit_grant WHERE id = $1;
 
 -- name: insert_grant
@@ -36,6 +37,7 @@ RETURNING *;
 
 -- name: list_drawable
 -- The grants of these accounts that something can be drawn on. $1 accounts.
+-- reach: account
 SELECT * FROM credit_grant WHERE account = ANY ($1::text[]) AND voided_at IS NULL AND balance > -overdraft_max;
 
 -- name: lock_grants
@@ -45,6 +47,7 @@ SELECT id, balance, voided_at FROM credit_grant WHERE id = ANY ($1::bigint[]) OR
 
 -- name: list_drawn
 -- What final statements of these subscriptions drew and was not given back, the newest first. $1 subscriptions.
+-- reach: account, subscription
 SELECT drawn.id, drawn.grant_id, statement.subscription, statement.currency_code, credit_grant.key, credit_grant.meter,
        drawn.effective_at, drawn.amount - back.amount AS amount, drawn.worth - back.worth AS worth
 FROM statement
@@ -84,6 +87,7 @@ ORDER BY place;
 -- name: read_balances
 -- Grants of an account as they were at an instant, by all that is booked: what was put into them, and what was drawn and not
 -- given back. $1 account, $2 the instant.
+-- reach: account
 SELECT credit_grant.*, moved.issued, moved.drawn
 FROM credit_grant
 CROSS JOIN LATERAL (
@@ -98,6 +102,7 @@ ORDER BY key;
 -- The ledger of an account in order of time: what is booked, and what left grants when they expired or were voided, which is
 -- what is in them still. $1 account, $2 now, $3 the instant, $4 whether it left so, and $5 the id that they come after, or
 -- NULL; $6 how many.
+-- reach: account
 SELECT * FROM (
     SELECT entry.effective_at, false AS is_end, entry.id, entry.source, entry.target, entry.amount, entry.worth,
            statement.currency_code AS worth_currency, entry.statement_id, entry.booked_at, entry.booked_by,

@@ -41,11 +41,15 @@ INSERT INTO late_event (account, occurred_at, key)
 SELECT account, occurred_at, key FROM unnest($1::text[], $2::timestamptz[], $3::bytea[]) AS logged (account, occurred_at, key);
 
 -- name: find_event
--- The latest event of this name, or the one that occurred at $3. $1 account, $2 key, $3 an instant or NULL.
+-- reach: account, subscription, user
+-- The latest event of this name, or the one that occurred at $3. $1 account, $2 key, $3 an instant or NULL; of those within
+-- reach: of the accounts $4, the subscriptions $5 and the user $6, or NULL.
 SELECT event.*
 FROM event_identity AS claimed
 JOIN event ON event.account = claimed.account AND event.occurred_at = claimed.occurred_at AND event.key = claimed.key
 WHERE claimed.account = $1 AND claimed.key = $2 AND ($3::timestamptz IS NULL OR claimed.occurred_at = $3)
   AND claimed.occurred_at >= (SELECT raw_from FROM retained_range)
+  AND ($4::text[] IS NULL OR event.account = ANY ($4)) AND ($5::text[] IS NULL OR event.subscription = ANY ($5))
+  AND ($6::text IS NULL OR event."user" = $6)
 ORDER BY claimed.occurred_at DESC
 LIMIT 1;

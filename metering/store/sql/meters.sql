@@ -17,13 +17,16 @@ SELECT * FROM meter WHERE key = $1 FOR UPDATE;
 UPDATE meter SET name = $2, changed_at = now(), changed_by = $3 WHERE key = $1 RETURNING *;
 
 -- name: find_meter
+-- reach: everyone
 -- The meter of this key.
 SELECT * FROM meter WHERE key = $1;
 
 -- name: find_meters
+-- reach: everyone
 -- The meters of these keys. $1 keys.
 SELECT * FROM meter WHERE key = ANY ($1::text[]);
 
 -- name: list_meters
+-- reach: everyone
 -- Meters by key. $1 the key that they come after, or NULL; $2 how many.
 SELECT * FROM meter WHERE $1::text IS NULL OR key > $1 ORDER BY key LIMIT $2;

@@ -9,6 +9,7 @@ VALUES ($1, $2, $3, $4, $5)
 RETURNING *;
 
 -- name: find_version
+-- reach: everyone
 -- This version of a plan, or its newest. $1 plan, $2 version or NULL.
 SELECT * FROM plan_version
 WHERE plan = $1 AND ($2::integer IS NULL OR version = $2)
@@ -16,6 +17,7 @@ ORDER BY version DESC
 LIMIT 1;
 
 -- name: list_plans
+-- reach: everyone
 -- Plans by key, each in its newest version. $1 the key that they come after, or NULL; $2 how many.
 SELECT DISTINCT ON (plan) * FROM plan_version
 WHERE $1::text IS NULL OR plan > $1
@@ -23,5 +25,6 @@ ORDER BY plan, version DESC
 LIMIT $2;
 
 -- name: list_versions
+-- reach: everyone
 -- All versions of these plans, in order. $1 plans.
 SELECT definition FROM plan_version WHERE plan = ANY ($1::text[]) ORDER BY plan, version;

@@ -67,6 +67,7 @@ FROM counted
 RETURNING counted.events;
 
 -- name: list_rejected
+-- reach: account
 -- Rejected events, newest first. $1 by which key or NULL, $2 source or NULL, $3 code or NULL, $4 and $5 behind which place
 -- or NULL, $6 how many.
 SELECT id, received_at, source, code, message, path, body, body_bytes FROM rejected_event
@@ -76,6 +77,7 @@ ORDER BY received_at DESC, id DESC
 LIMIT $6;
 
 -- name: find_rejected
+-- reach: account
 -- One rejected event. $1 id, $2 by which key or NULL.
 SELECT id, received_at, source, code, message, path, body, body_bytes FROM rejected_event
 WHERE id = $1 AND ($2::text IS NULL OR sent_by = $2);

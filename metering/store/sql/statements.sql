@@ -1,8 +1,10 @@
 -- name: list_final
+-- reach: account, subscription
 -- The final statements of these subscriptions that were not voided. $1 subscriptions.
 SELECT * FROM statement WHERE subscription = ANY ($1::text[]) AND voided_at IS NULL;
 
 -- name: list_kept
+-- reach: account, subscription
 -- Final and voided statements by subscription, period and id. $1 their subscriptions, or NULL; $2 their accounts, or NULL;
 -- $3 whether they were voided, or NULL for both; $4 and $5 the period that theirs touch, or NULL; $6 the subscription, $7 the
 -- period's beginning and $8 the id that they come after, or NULL; $9 how many.
@@ -17,10 +19,12 @@ ORDER BY subscription, period_from, id
 LIMIT $9;
 
 -- name: find_statement
+-- reach: account, subscription
 -- The statement of this id.
 SELECT * FROM statement WHERE id = $1;
 
 -- name: read_revisions
+-- reach: account, subscription
 -- What was ever frozen and voided of these subscriptions: both numbers only grow. $1 subscriptions.
 SELECT subscription, count(*) AS frozen, count(voided_at) AS voided
 FROM statement WHERE subscription = ANY ($1::text[]) GROUP BY subscription;

@@ -42,12 +42,14 @@ INSERT INTO subscription_terms (subscription, since, plan, plan_version, seats, 
 VALUES ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: list_terms
+-- reach: account, subscription
 -- The terms that count of these subscriptions, in order of time. $1 subscriptions.
 SELECT subscription, since, plan, plan_version, seats FROM subscription_terms
 WHERE subscription = ANY ($1::text[]) AND replaced_at IS NULL
 ORDER BY subscription, since;
 
 -- name: list_subscriptions
+-- reach: account, subscription
 -- Subscriptions by key. $1 their keys, or NULL; $2 their accounts, or NULL; $3 the key that they come after, or NULL;
 -- $4 how many.
 SELECT * FROM subscription
@@ -58,9 +60,11 @@ ORDER BY key
 LIMIT $4;
 
 -- name: count_by_currency
--- How many subscriptions there are in each currency that live in a period. $1 their accounts, or NULL; $2 and $3 the period.
+-- How many subscriptions there are in each currency that live in a period. $1 their keys and $2 their accounts, or NULL; $3 and
+-- $4 the period.
+-- reach: account, subscription
 SELECT currency_code, count(*) AS subscriptions FROM subscription
-WHERE ($1::text[] IS NULL OR account = ANY ($1))
-  AND starts_at < $3 AND (ends_at IS NULL OR ends_at > $2)
+WHERE ($1::text[] IS NULL OR key = ANY ($1)) AND ($2::text[] IS NULL OR account = ANY ($2))
+  AND starts_at < $4 AND (ends_at IS NULL OR ends_at > $3)
 GROUP BY currency_code
 ORDER BY currency_code;

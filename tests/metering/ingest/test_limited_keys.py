@@ -14,6 +14,7 @@ import pytest
 
 from metering.allowance import Allowances
 from metering.config import Settings
+from metering.credentials import Credentials
 from metering.errors import RateLimitedError, WriterFullError
 from metering.events import UsageEvent
 from metering.ingest.arriving import Bodies
@@ -22,7 +23,8 @@ from metering.ingest.bodies import PlainEvents
 from metering.ingest.encodings import zstd
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.refusals import Refusals
-from metering.keys import ApiKey, KeyRing
+from metering.key_uses import KeyUses
+from metering.keys import ApiKey, Caller, KeyRing
 from metering.limits import LIMITS, Limits
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
@@ -233,12 +235,12 @@ def test_lines_are_stopped_at_the_key_s_own_limit(shared_url: str) -> None:
 # ---------------------------------------------------------------- room comes before the rate
 
 
-class OneKey(KeyRing):
-    """A ring that knows one key, whatever secret is sent."""
+class OneKey(Credentials):
+    """Credentials that are one key's, whatever secret is sent."""
 
     known: ApiKey
 
-    async def authenticate(self, authorization: str | None) -> ApiKey:
+    async def authenticate(self, authorization: str | None) -> Caller:
         """The key."""
         assert authorization is not None
         return self.known
@@ -257,7 +259,7 @@ async def endpoint(url: str, limits: Limits = LIMITS) -> AsyncIterator[tuple[Mad
     """An endpoint on this database; its writer waits to be started."""
     database = await Database.connect(Settings(database_url=url), limits)
     writer = Writer(EventLog(database), limits)
-    keys = OneKey(database)
+    keys = OneKey(KeyRing(database), KeyUses(database, limits), None)
     window = timedelta(hours=1)
     made = EventsEndpoint(
         writer, keys, limits, window, allowances=Allowances(database), bodies=Bodies(limits), retention=None
