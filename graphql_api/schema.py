@@ -1,5 +1,6 @@
 """The schema, assembled. Its text is committed as schema.graphql; a test compares the two."""
 
+from functools import cache
 from typing import Annotated
 
 import strawberry
@@ -397,8 +398,9 @@ class Schema(strawberry.Schema):
         return self._schema
 
 
+@cache
 def make_schema() -> Schema:
-    """The schema."""
+    """The schema. It says what can be asked and holds nothing of who asks, so that every service of a process has the same."""
     return Schema(query=Query, mutation=Mutation, config=CONFIG, exception_handlers=HANDLERS)
 
 
