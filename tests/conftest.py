@@ -56,7 +56,17 @@ class Server:
     def __init__(self, engine: str, server: EmbeddedServer) -> None:
         self.engine = engine
         self.server = server
+        self._runner = asyncio.Runner()
+        # Databases are made and dropped over one connection: a new one each time would take as long as they do.
+        self._operator: asyncpg.Connection | None = None
         migrate.upgrade(server.url())
+
+    def stop(self) -> None:
+        """End the connection and the server."""
+        if self._operator is not None:
+            self._runner.run(self._operator.close())
+        self._runner.close()
+        self.server.stop()
 
     def clone(self) -> str:
         """The address of a fresh copy of the template."""
@@ -86,15 +96,12 @@ class Server:
 
     def execute(self, statement: str) -> None:
         """Run a statement outside of any test's database."""
+        self._runner.run(self._execute(statement))
 
-        async def run() -> None:
-            connection = await asyncpg.connect(self.server.url("postgres"))
-            try:
-                await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(run())
+    async def _execute(self, statement: str) -> None:
+        if self._operator is None:
+            self._operator = await asyncpg.connect(self.server.url("postgres"))
+        await self._operator.execute(statement)
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +125,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         yield started
     finally:
         for each in started.values():
-            each.server.stop()
+            each.stop()
 
 
 @pytest.fixture(params=ENGINES)
