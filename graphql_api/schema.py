@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cache
 from typing import Annotated
 
 import strawberry
@@ -459,8 +460,9 @@ class Schema(strawberry.Schema):
         return self._schema
 
 
+@cache
 def make_schema() -> Schema:
-    """The schema."""
+    """The schema. It says what can be asked and holds nothing of who asks, so that every service of a process has the same."""
     return Schema(
         query=Query, mutation=Mutation, subscription=LiveQuestions, config=CONFIG, exception_handlers=HANDLERS
     )

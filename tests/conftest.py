@@ -20,12 +20,27 @@ from metering.limits import LIMITS, Limits
 from metering.store import migrate
 from metering.store.embedded import EmbeddedServer
 from metering.store.pool import Database
+from tests.memory_folder import memory_folder
 
 TIMESCALEDB_BIN = os.environ.get("METERING_TEST_TIMESCALEDB_BIN")
 ENGINES = ("postgres", "timescaledb") if TIMESCALEDB_BIN else ("postgres",)
 ADMIN_KEY = "test-admin-key-of-32-characters!"
+QUICK_SETTINGS = {
+    # Tests do not outlive a crash of the machine, so nothing waits for its disk; durability has tests of its own.
+    "fsync": "off",
+    # Every clone of the template is written to the log, and every drop of one looks through all buffers.
+    "max_wal_size": "256MB",
+    "shared_buffers": "512MB",
+}
 
 _numbers = count(1)
+
+
+def pytest_configure() -> None:
+    """Let pytest keep its temporary folders in memory, unless it was told another place."""
+    folder = memory_folder()
+    if folder is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
 
 
 def pytest_report_header() -> str:
@@ -41,7 +56,17 @@ class Server:
     def __init__(self, engine: str, server: EmbeddedServer) -> None:
         self.engine = engine
         self.server = server
+        self._runner = asyncio.Runner()
+        # Databases are made and dropped over one connection: a new one each time would take as long as they do.
+        self._operator: asyncpg.Connection | None = None
         migrate.upgrade(server.url())
+
+    def stop(self) -> None:
+        """End the connection and the server."""
+        if self._operator is not None:
+            self._runner.run(self._operator.close())
+        self._runner.close()
+        self.server.stop()
 
     def clone(self) -> str:
         """The address of a fresh copy of the template."""
@@ -71,15 +96,12 @@ class Server:
 
     def execute(self, statement: str) -> None:
         """Run a statement outside of any test's database."""
+        self._runner.run(self._execute(statement))
 
-        async def run() -> None:
-            connection = await asyncpg.connect(self.server.url("postgres"))
-            try:
-                await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(run())
+    async def _execute(self, statement: str) -> None:
+        if self._operator is None:
+            self._operator = await asyncpg.connect(self.server.url("postgres"))
+        await self._operator.execute(statement)
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +111,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
     try:
         for engine in ENGINES:
             bin_dir = Path(TIMESCALEDB_BIN) if engine == "timescaledb" and TIMESCALEDB_BIN else None
-            # Tests do not outlive a crash of the machine, so nothing waits for its disk; durability has tests of its own.
-            settings = {"fsync": "off", "max_connections": "200"}
+            settings = {**QUICK_SETTINGS, "max_connections": "200"}
             if engine == "timescaledb":
                 # No background workers: they would hold the template, and what they do the tests call themselves.
                 settings |= {
@@ -104,7 +125,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         yield started
     finally:
         for each in started.values():
-            each.server.stop()
+            each.stop()
 
 
 @pytest.fixture(params=ENGINES)

@@ -22,7 +22,6 @@ from uvicorn.supervisors import Multiprocess
 from metering.config import Settings, environment_of
 from metering.errors import AddressInUseError, MeteringError
 from metering.limits import LIMITS, Limits
-from metering.store import migrate
 from metering.store.embedded import EmbeddedServer
 from metering.store.pool import Database
 
@@ -67,6 +66,9 @@ async def unattended(settings: Settings) -> AsyncIterator[tuple[Database, Limits
 
 def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -> None:
     """Run the service until it is told to stop; `on_ready` gets the settings in force and the base address, in a thread."""
+    # What migrates is most of what there is to import, and the other commands do not.
+    from metering.store import migrate
+
     signal.signal(signal.SIGTERM, _exit)
     with _listening(settings) as listener, with_database(settings) as running:
         migrate.upgrade(_url(running))

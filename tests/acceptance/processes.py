@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx2
 
 from metering.store.embedded import EmbeddedServer
-from tests.conftest import ADMIN_KEY, Server, bearer, clean_environment, metering_program
+from tests.conftest import ADMIN_KEY, QUICK_SETTINGS, Server, bearer, clean_environment, metering_program
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 10.0
@@ -168,7 +168,7 @@ def home_in(directory: Path) -> Iterator[Home]:
 def server_like(server: Server, directory: Path, **settings: str) -> Iterator[EmbeddedServer]:
     """A database server of this one's engine, in a directory of its own, and durable as it is shipped; it ends with the block."""
     like = server.server
-    durable = {name: value for name, value in like._settings.items() if name != "fsync"}
+    durable = {name: value for name, value in like._settings.items() if name not in QUICK_SETTINGS}
     made = EmbeddedServer(directory, like._bin_dir, {**durable, **settings})
     made.start()
     try:
