@@ -30,11 +30,12 @@ test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BI
 soak: setup ## The state machines for hours: METERING_TEST_SOAK times as long as in the tests (20, unless set).
 	@METERING_TEST_SOAK=$${METERING_TEST_SOAK:-20} $(BIN)/pytest --numprocesses auto --dist load -m machine
 
-check: setup ## Format, lint, types, import contracts.
+check: setup ## Format, lint, types, import contracts, and what the schema promised.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m graphql_api.breaking
 
 format: setup ## Put the code into its one form.
 	$(BIN)/ruff format .
