@@ -13,7 +13,7 @@ import uvloop
 from bench import ENGINES, database, percentile, print_table, scratch, service
 from client import Client
 from filled import DAYS, fill, rolled_up
-from questions import faults_in, offer, questions, utc_now
+from questions import faults_in, offer, once, questions, utc_now
 
 WARM = 20
 
@@ -47,18 +47,16 @@ async def measured(url: str, address: str, seconds: float) -> list[list[str]]:
     connection = await asyncpg.connect(url)
     await rolled_up(connection)
     await connection.close()
-    client = await Client.connect(address, "/graphql")
     now = utc_now()
-    await offer(client, now)
+    await offer(address, now)
     rows = []
     for name, (body, milliseconds_max) in questions(now).items():
-        _, answer = await client.post(body)
+        answer = await once(address, body)
         cells = [name, f"{len(answer) / 1024:,.1f}", str(milliseconds_max)]
         for connections in (1, 8):
             took = await asked(address, body, connections, seconds)
             cells += [f"{percentile(took, share) * 1_000:,.1f}" for share in (0.5, 0.99)]
         rows.append(cells)
-    client.close()
     return rows
 
 

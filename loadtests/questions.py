@@ -98,10 +98,18 @@ def dearest(now: datetime, days: int) -> bytes:
     return msgspec.json.encode({"query": _DEAREST % roots, "variables": {"query": query}})
 
 
-async def offer(client: Client, now: datetime) -> None:
+async def once(address: str, body: bytes) -> bytes:
+    """What a request is answered, over a connection of its own: idle ones are closed by the service."""
+    client = await Client.connect(address, "/graphql")
+    _, answer = await client.post(body)
+    client.close()
+    return answer
+
+
+async def offer(address: str, now: datetime) -> None:
     """Put what the largest account's statement is made of."""
     variables = {"subscription": SUBSCRIPTION, "account": ACCOUNT, "at": f"{now - timedelta(days=89):%FT00:00:00Z}"}
-    _, answer = await client.post(msgspec.json.encode({"query": _OFFER, "variables": variables}))
+    answer = await once(address, msgspec.json.encode({"query": _OFFER, "variables": variables}))
     decoded = msgspec.json.decode(answer)
     if "errors" in decoded or any(decoded["data"].values()):
         raise SystemExit(answer.decode())
