@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test soak check format bench lock clean help
+.PHONY: setup editor demo test soak check format bench lock clean help
 
 help: ## List the verbs.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,7 +18,17 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What is built goes into the package's folder, and with it into a wheel or an image that is made then; it is not committed.
+EDITOR := graphql_api/built_editor/index.html
+
+editor: $(EDITOR) ## Build the page at /graphql from npm's packages; without it there is a small page in its place.
+
+$(EDITOR): $(wildcard editor/*) docs/api.md
+	@command -v npm >/dev/null || { echo "npm is needed to build the editor (Node 20 or newer); without it /graphql shows a small page." >&2; exit 1; }
+	cd editor && npm ci --no-audit --no-fund --ignore-scripts && npm run --silent build
+
 demo: setup ## A year of believable usage, served at http://127.0.0.1:8000.
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory editor || echo "The editor could not be built; /graphql shows a small page." >&2; fi
 	@$(BIN)/metering demo
 
 # In the order of their names, the longest are the first: else a file of one test of minutes would be the last, and alone.
@@ -30,11 +40,12 @@ test: setup ## Every test; on TimescaleDB too where METERING_TEST_TIMESCALEDB_BI
 soak: setup ## The state machines for hours: METERING_TEST_SOAK times as long as in the tests (20, unless set).
 	@METERING_TEST_SOAK=$${METERING_TEST_SOAK:-20} $(BIN)/pytest --numprocesses auto --dist load -m machine
 
-check: setup ## Format, lint, types, import contracts.
+check: setup ## Format, lint, types, import contracts, and what the schema promised.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m graphql_api.breaking
 
 format: setup ## Put the code into its one form.
 	$(BIN)/ruff format .
@@ -59,5 +70,5 @@ lock: ## Resolve the versions anew (needs uv).
 	echo hatchling | $(LOCK) - --constraint requirements.lock --output-file requirements-build.lock
 
 clean: ## Remove what the verbs made (not the data in .metering).
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist editor/node_modules graphql_api/built_editor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

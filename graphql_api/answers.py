@@ -18,6 +18,7 @@ from metering.telemetry import logger
 _ENCODER: Final = msgspec.json.Encoder()
 _AWAY: Final = (
     errors.DatabaseUnavailableError,
+    errors.DoorFullError,
     errors.SchemaError,
     errors.KeySetUnavailableError,
     errors.LiveFullError,

@@ -9,9 +9,10 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from graphql_api.editor import FILES_PATH, Editor
 from graphql_api.http import GraphQLEndpoint
 from graphql_api.stopping import told
 from metering.config import Settings, read_settings
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASG
         Route("/", _to_editor),
         Route("/graphql", running.graphql),
         WebSocketRoute("/graphql", running.graphql),
+        Mount(FILES_PATH, running.editor.files),
         Route("/livez", _livez),
         Route("/readyz", running.readyz),
         Route("/openapi.json", describe(limits)),
@@ -51,6 +53,7 @@ class _Running:
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self._settings = settings
         self._limits = limits
+        self.editor = Editor()
         self._service: Service | None = None
         self.events = _Endpoint(lambda: self.service.events)
         self._graphql: GraphQLEndpoint | None = None
@@ -70,7 +73,7 @@ class _Running:
         """Open the service, and close it when the application ends."""
         async with open_service(self._settings, self._limits) as self._service:
             # Now: a list of documents that cannot be answered is known at the start.
-            self._graphql = GraphQLEndpoint(self._service, self._settings)
+            self._graphql = GraphQLEndpoint(self._service, self._settings, self.editor)
             with told(self._graphql.live.stopping):
                 yield
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from graphql import ExecutionResult, GraphQLError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.types.graphql import OperationType
@@ -20,7 +20,7 @@ from graphql_api.context import Context
 from graphql_api.cost import Budgets, Cost
 from graphql_api.deadline import disconnected, within
 from graphql_api.documents import Documents
-from graphql_api.editor import EDITOR
+from graphql_api.editor import Editor
 from graphql_api.event_stream import EventStream
 from graphql_api.live import Asker, Live
 from graphql_api.media_types import MediaType, accepted, takes_streams
@@ -51,8 +51,9 @@ Decoded = TypeVar("Decoded")
 class GraphQLEndpoint:
     """The ASGI application behind /graphql. Raises ConfigurationError for a list of documents that cannot be answered."""
 
-    def __init__(self, service: Service, settings: Settings) -> None:
+    def __init__(self, service: Service, settings: Settings, editor: Editor) -> None:
         self._service = service
+        self._editor = editor
         self._limits = service.limits
         schema = make_schema().core
         documents = Documents(schema, service.limits, introspection=settings.graphql_introspection)
@@ -103,9 +104,7 @@ class GraphQLEndpoint:
         if request.method not in {"GET", "POST"}:
             raise _not_allowed()
         if request.method == "GET" and not any(name in request.query_params for name in _ASKS):
-            return HTMLResponse(
-                EDITOR, headers={"Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src data:"}
-            )
+            return self._editor.page()
         if media_type is None:
             known = ", ".join(each.value for each in MediaType)
             raise errors.BodyError(

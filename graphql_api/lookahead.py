@@ -32,6 +32,11 @@ def is_asked(selections: Sequence[Selection], name: str) -> bool:
     return any(field.name == name for field in _fields(selections))
 
 
+def children(selections: Sequence[Selection]) -> list[SelectedField]:
+    """The fields right below the fields that are selected, in whichever fragments they stand."""
+    return [below for field in selections for below in _direct(field.selections)]
+
+
 def dimensions_asked(selections: Sequence[Selection]) -> list[Dimension]:
     """The dimensions of which different values are to be counted below these selections, each once."""
     counted = [field for field in _fields(selections) if field.name == "distinct"]
@@ -70,6 +75,15 @@ def _fields(selections: Sequence[Selection]) -> Iterator[SelectedField]:
         if isinstance(selection, SelectedField):
             yield selection
         yield from _fields(selection.selections)
+
+
+def _direct(selections: Sequence[Selection]) -> Iterator[SelectedField]:
+    for selection in selections:
+        if _is_included(selection.directives):
+            if isinstance(selection, SelectedField):
+                yield selection
+            else:
+                yield from _direct(selection.selections)
 
 
 def _is_included(directives: Mapping[str, Any]) -> bool:

@@ -18,6 +18,11 @@ class Once:
         self._asked[key] = future = asyncio.get_running_loop().create_future()
         future.set_result(answer)
 
+    def known(self, key: object) -> Any:
+        """The answer where it is there already; None where it is not."""
+        future = self._asked.get(key)
+        return future.result() if future is not None and future.done() else None
+
     async def ask(self, key: object, question: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer to `question`, asked at most once for this key."""
         if key not in self._asked:

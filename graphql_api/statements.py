@@ -1,6 +1,6 @@
 """Statements: what subscriptions owe, as drafts of the moment and as they were frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -32,12 +32,12 @@ from graphql_api.usage import UsageTotal, usage_totals
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import Dimension, in_utc
 from metering.keys import Scope
-from metering.plans import PublishedPlan, find_plan
+from metering.plans import PublishedPlan, find_plans
 from metering.seal import Seal
 from metering.statements import read
 from metering.statements.history import FinalStatement, StatementStatus
 from metering.statements.kept import Chosen, Place, find_kept
-from metering.statements.records import PlanVersion, evidence_json
+from metering.statements.records import Evidence, PlanVersion, evidence_json
 from rating.periods import Period as RatingPeriod
 
 _KIND: Final = "Statement"
@@ -51,26 +51,28 @@ for _value in _status.__strawberry_definition__.values:
     _value.description = _STATUSES[StatementStatus(_value.value)]
 
 
-async def _published(version: PlanVersion, context: Context, once: Once) -> PublishedPlan:
-    found = await once.ask(("plan", version), lambda: find_plan(context.snapshot, version.plan, version.version))
-    assert found is not None, "versions of plans are not deleted"
-    return found
-
-
-class _Unrated(msgspec.Struct, frozen=True):
-    """What counts values among the usage that no price of a statement covers."""
+class _Page(msgspec.Struct, frozen=True):
+    """Statements that are shown together: what several of them need is asked once."""
 
     context: Context
-    statement: read.Statement
-    once: Once
+    statements: Sequence[read.Statement]
+    once: Once = msgspec.field(default_factory=Once)
 
-    async def distinct(self, dimension: Dimension, _: int, unit: str) -> int:
-        """How many values of the dimension usage of this unit has."""
+    async def plans(self, wanted: Sequence[PlanVersion]) -> list[PublishedPlan]:
+        """The versions of plans that a statement was made of, which were read for all statements."""
+        every = {(plan.plan, plan.version) for each in self.statements for plan in each.evidence.plans}
+        found = await self.once.ask("plans", lambda: find_plans(self.context.snapshot, every))
+        return [found[each.plan, each.version] for each in wanted]
+
+    async def distinct(self, dimension: Dimension, position: int, unit: str) -> int:
+        """How many values of the dimension usage of this unit has that no price of a statement covers."""
         counts = await self.once.ask(
-            ("distinct", dimension, id(self.statement)),
-            lambda: read.count_unrated_of(self.context.snapshot, self.statement, dimension),
+            ("distinct", dimension), lambda: read.count_unrated_of(self.context.snapshot, self.statements, dimension)
         )
-        return counts.get(unit, 0)
+        count = counts[position]
+        if isinstance(count, InvalidInputError):
+            raise count
+        return count.get(unit, 0)
 
 
 @strawberry.type(
@@ -99,14 +101,13 @@ class Statement(Node):
     voided_at: Instant | None
     voided_by: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     void_reason: str | None
-    statement: strawberry.Private[read.Statement]
-    context: strawberry.Private[Context]
-    once: strawberry.Private[Once]
+    page: strawberry.Private[_Page]
+    position: strawberry.Private[int]
 
     @strawberry.field(description="In order of effect, where the plan or its version changes inside the period.")
     async def plans(self) -> list[Plan]:
         """Each version is read once for all statements of a page."""
-        return [plan_of(await _published(each, self.context, self.once)) for each in self.statement.evidence.plans]
+        return [plan_of(each) for each in await self.page.plans(self._evidence.plans)]
 
     @strawberry.field(
         description="Usage of this subscription in the period that no price covers: no meter of a plan that was in effect "
@@ -114,7 +115,11 @@ class Statement(Node):
     )
     def unrated(self) -> list[UsageTotal]:
         """By unit."""
-        return usage_totals(self.statement.evidence.unrated, _Unrated(self.context, self.statement, self.once))
+        return usage_totals(self._evidence.unrated, self.page, self.position)
+
+    @property
+    def _evidence(self) -> Evidence:
+        return self.page.statements[self.position].evidence
 
     @strawberry.field(
         description="What it was made of: the meters' figures for each part of the period, plan versions, seats and "
@@ -122,7 +127,7 @@ class Statement(Node):
     )
     def evidence(self) -> JsonObject:
         """As it is kept."""
-        return JsonObject(msgspec.json.decode(evidence_json(self.statement.evidence)))
+        return JsonObject(msgspec.json.decode(evidence_json(self._evidence)))
 
 
 StatementResult = Annotated[Statement | NotFound | Conflict, strawberry.union("StatementResult")]
@@ -163,7 +168,7 @@ async def resolve_statement(subscription: str, at: Instant, info: MeteringInfo) 
     context = info.context
     context.require(Scope.CHARGES_READ)
     found = await read.statement_at(context.snapshot, subscription, at, context.limits)
-    return _shown(found, context, Once())
+    return _shown(_Page(context, [found]))
 
 
 async def resolve_statements(
@@ -177,8 +182,8 @@ async def resolve_statements(
     place = None if cursor is None else _place(cursor, context.service.seal)
     chosen = _chosen(given)
     found, has_next = await read.read_statements(context.snapshot, chosen, first, place, context.limits)
-    once = Once()
-    nodes = [_shown(each, context, once) for each in found]
+    page = _Page(context, found)
+    nodes = [_shown(page, position) for position in range(len(found))]
     cursors = [encode_cursor(_cursor_of(each, context.service.seal)) for each in found]
     return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
@@ -190,13 +195,13 @@ async def find_statement_node(name: StatementName | DraftStatementName, info: Me
     if isinstance(name, StatementName):
         number = context.service.seal.opened(_KIND, name.sealed)
         final = None if number is None else await find_kept(context.snapshot, number)
-        return None if final is None else _shown(final, context, Once())
+        return None if final is None else _shown(_Page(context, [final]))
     try:
         at = in_utc(name.start)
         found = await read.statement_at(context.snapshot, name.subscription, at, context.limits)
     except (NotFoundError, InvalidInputError):
         return None
-    return _shown(found, context, Once())
+    return _shown(_Page(context, [found]))
 
 
 def _chosen(given: StatementFilter) -> Chosen:
@@ -229,7 +234,7 @@ async def resolve_finalize_statement(subscription: str, at: Instant, info: Meter
     """Freeze a statement."""
     context = info.context
     key = context.require(Scope.CHARGES_WRITE)
-    return _shown(await context.service.finalize_statement(subscription, at, key), context, Once())
+    return _shown(_Page(context, [await context.service.finalize_statement(subscription, at, key)]))
 
 
 async def resolve_void_statement(id: str, reason: str, info: MeteringInfo) -> StatementResult:
@@ -242,10 +247,11 @@ async def resolve_void_statement(id: str, reason: str, info: MeteringInfo) -> St
     number = context.service.seal.opened(_KIND, name.sealed) if isinstance(name, StatementName) else None
     if number is None:
         raise NotFoundError("There is no final statement of this id.")
-    return _shown(await context.service.void_statement(number, reason, key), context, Once())
+    return _shown(_Page(context, [await context.service.void_statement(number, reason, key)]))
 
 
-def _shown(statement: read.Statement, context: Context, once: Once) -> Statement:
+def _shown(page: _Page, position: int = 0) -> Statement:
+    statement, context = page.statements[position], page.context
     final = statement if isinstance(statement, FinalStatement) else None
     draft = ("DraftStatement", statement.subscription, statement.period.start)
     return Statement(
@@ -267,7 +273,6 @@ def _shown(statement: read.Statement, context: Context, once: Once) -> Statement
         voided_at=None if final is None or final.voided_at is None else Instant(final.voided_at),
         voided_by=None if final is None else final.voided_by,
         void_reason=None if final is None else final.void_reason,
-        statement=statement,
-        context=context,
-        once=once,
+        page=page,
+        position=position,
     )

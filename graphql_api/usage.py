@@ -1,16 +1,16 @@
 """Usage: totals, groups and series of a period, all from one snapshot."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Final, Protocol, cast
+from typing import Annotated, Final, Protocol, TypeAlias, cast
 
 import msgspec
 import strawberry
 
 from graphql_api.context import Context, MeteringInfo
-from graphql_api.lookahead import GroupsAsked, groups_asked
+from graphql_api.lookahead import GroupsAsked, children, dimensions_asked, groups_asked
 from graphql_api.once import Once
 from graphql_api.pages import Connection, CursorText, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
@@ -27,8 +27,11 @@ from metering.rollups import read
 class Counting(Protocol):
     """What counts the different values of dimensions in usage."""
 
-    async def distinct(self, dimension: Dimension, position: int, unit: str, /) -> int:
-        """How many values the usage at a position has, in this unit."""
+    def distinct(self, dimension: Dimension, position: int, unit: str, /) -> int | Awaitable[int]:
+        """How many values the usage at a position has, in this unit; to be awaited where that is not known yet."""
+
+
+_Counts: TypeAlias = Sequence[Mapping[str, int]]
 
 
 class Scopes(msgspec.Struct, frozen=True):
@@ -40,15 +43,23 @@ class Scopes(msgspec.Struct, frozen=True):
     remainder: bool
     once: Once
 
-    async def distinct(self, dimension: Dimension, position: int, unit: str) -> int:
+    def distinct(self, dimension: Dimension, position: int, unit: str) -> int | Awaitable[int]:
         """How many values of the dimension the group at this position has, among usage of this unit."""
-        counts = await self.once.ask(
+        counts: _Counts | None = self.once.known(("distinct", dimension, self.remainder))
+        # A thousand groups that each wait for what is there would keep the process from everybody else.
+        return self._awaited(dimension, position, unit) if counts is None else counts[position].get(unit, 0)
+
+    async def count(self, dimension: Dimension) -> _Counts:
+        """The same of every group, by its position and unit; asked once."""
+        return await self.once.ask(
             ("distinct", dimension, self.remainder),
             lambda: read.read_distinct(
                 self.context.snapshot, self.question, self.wanted, dimension, remainder=self.remainder
             ),
         )
-        return counts[position].get(unit, 0)
+
+    async def _awaited(self, dimension: Dimension, position: int, unit: str) -> int:
+        return (await self.count(dimension))[position].get(unit, 0)
 
 
 @strawberry.type(
@@ -67,9 +78,9 @@ class UsageTotal:
     position: strawberry.Private[int]
 
     @strawberry.field(description="Distinct users, devices, … with usage.")
-    async def distinct(self, dimension: Dimension) -> int:
-        """Count them."""
-        return await self.scopes.distinct(dimension, self.position, self.unit)
+    def distinct(self, dimension: Dimension) -> int:
+        """Count them; strawberry and graphql-core await what is to be awaited."""
+        return cast("int", self.scopes.distinct(dimension, self.position, self.unit))
 
 
 def usage_totals(totals: Sequence[read.Total], scopes: Counting, position: int = 0) -> list[UsageTotal]:
@@ -296,6 +307,7 @@ class UsageReport:
     @strawberry.field
     async def groups(
         self,
+        info: MeteringInfo,
         order_by: UsageOrder = UsageOrder(field=UsageOrderField.QUANTITY, direction=OrderDirection.DESC),  # noqa: B008 - the contract's default
         first: int = 50,
         after: str | None = strawberry.UNSET,
@@ -305,8 +317,11 @@ class UsageReport:
         asked = GroupsAsked(
             order_by.field.value, order_by.direction is OrderDirection.DESC, unit, first, after or None, ()
         )
-        page = await self.page(asked)
-        return self._connection(asked, page)
+        connection = self._connection(asked, await self.page(asked))
+        shown = [field for field in children(info.selected_fields) if field.name in {"nodes", "edges"}]
+        for dimension in dimensions_asked(shown) if connection.nodes else ():
+            await connection.nodes[0].scopes.count(dimension)
+        return connection
 
     async def page(self, asked: GroupsAsked) -> read.GroupPage:
         """The page of groups that is asked for; asked once, however many fields show it."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from bench import KEY
 
 _HEAD = (
-    "POST /v1/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
+    "POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
     "Content-Type: application/json\r\nContent-Length: "
 )
 
@@ -22,15 +22,15 @@ class Client(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     @classmethod
-    async def connect(cls, address: str) -> Self:
-        """Connect to the service at this address."""
+    async def connect(cls, address: str, path: str = "/v1/events") -> Self:
+        """Connect to the service at this address, to post to this path."""
         parts = urlsplit(address)
-        head = _HEAD.format(host=parts.netloc, key=KEY).encode()
+        head = _HEAD.format(host=parts.netloc, key=KEY, path=path).encode()
         _, client = await asyncio.get_running_loop().create_connection(lambda: cls(head), parts.hostname, parts.port)
         return client
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
-        """Send a body to /v1/events; the status and the body of the answer."""
+        """Send a body; the status and the body of the answer."""
         assert self._transport is not None, "connected"
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(b"%s%d\r\n\r\n%s" % (self._head, len(body), body))

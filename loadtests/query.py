@@ -18,14 +18,9 @@ import uvloop
 from bench import ENGINES, KEY, database, percentile, print_table, scratch, service
 from client import Client
 from database_time import DatabaseTime, disk
-from dataset import record
+from filled import DAYS, UNSETTLED, fill
 from live import Live, account_of, late_bodies
 
-from metering.config import Settings
-from metering.limits import LIMITS
-from metering.store.pool import Database
-
-DAYS = 90
 # A question that takes long is asked less often.
 ASKED_SECONDS_MAX = 120.0
 RAW_ASKED = 3
@@ -105,10 +100,6 @@ QUESTIONS = (
              _week, _SQL % _HOUR + _IN_ACCOUNT % _HOUR),
 )  # fmt: skip
 
-_UNSETTLED = """
-SELECT count(*) FROM rollup_horizon
-WHERE complete_at < now() - interval '20 minutes' OR EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
-"""
 _LATE_PENDING = "SELECT count(*) FROM pending_bucket WHERE bucket < now() - interval '45 minutes'"
 
 
@@ -188,18 +179,6 @@ async def send_late(client: httpx2.AsyncClient, address: str, connection: asyncp
     ]
 
 
-async def fill(url: str, events: int) -> None:
-    """Record the data set, unless it was recorded before."""
-    filled = await Database.connect(Settings(database_url=url), LIMITS)
-    try:
-        async with filled.connection() as connection:
-            if not await connection.fetchval("SELECT EXISTS (SELECT FROM event)"):
-                now = datetime.now(UTC)
-                await record(filled, events, now - timedelta(days=DAYS), now)
-    finally:
-        await filled.close()
-
-
 async def measured(engine: str, url: str, address: str, asked: argparse.Namespace) -> None:
     """Wait until all is rolled up, let events come in, and ask; print the table of questions, and the one of what it costs."""
     connection = await asyncpg.connect(url)
@@ -209,7 +188,7 @@ async def measured(engine: str, url: str, address: str, asked: argparse.Namespac
     facts = [
         [
             "seconds until the data set was rolled up",
-            f"{await gone(connection, _UNSETTLED, SETTLE_SECONDS_MAX):.0f}",
+            f"{await gone(connection, UNSETTLED, SETTLE_SECONDS_MAX):.0f}",
         ]
     ]
     async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=600) as client:

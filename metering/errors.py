@@ -13,6 +13,7 @@ MeteringError
 ├── BodiesFullError         more bytes of bodies are arriving than may be held: try again
 ├── RateLimitedError        the key has sent more than its rate: try again, after a while
 ├── ThrottledError          the key has spent its budget of questions: try again, after a while
+├── DoorFullError           more operations wait for the database than may wait, or too long: try again
 ├── LiveFullError           as many live questions are open as may be: try again
 ├── BodyError               a request body that cannot be taken as a whole
 ├── KeySetUnavailableError  the keys that tokens are verified with cannot be had: try again
@@ -105,6 +106,13 @@ class BodiesFullError(MeteringError):
     """More bytes of bodies are arriving than may be held at a time; the same request may be sent again."""
 
     code = "bodies_full"
+    retryable = True
+
+
+class DoorFullError(MeteringError):
+    """More operations wait for the database than may wait, or for too long; the same one may be asked for again."""
+
+    code = "door_full"
     retryable = True
 
 

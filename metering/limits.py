@@ -100,6 +100,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     graphql_documents_bytes_max: int = 128 * 1024
     statement_seconds_max: int = 30
 
+    # Questions and changes at work on the database, beside the writers, the worker, probes and keys: so many connections of
+    # the pool are left to those.
+    connections_kept: int = 4
+    door_waiting_max: int = 200
+    door_seconds_max: int = 10
+
     # Live questions: connections stay open, and questions are asked again and again, a few at a time.
     live_connections_max: int = 1_000
     live_questions_max: int = 200

@@ -82,6 +82,15 @@ async def find_plan(snapshot: Snapshot, key: str, version: int | None = None) ->
     return _published(rows[0]) if rows else None
 
 
+async def find_plans(
+    snapshot: Snapshot, versions: Collection[tuple[str, int]]
+) -> Mapping[tuple[str, int], PublishedPlan]:
+    """These versions of plans, those that there are. One statement."""
+    keys, numbers = [key for key, _ in versions], [number for _, number in versions]
+    published = [_published(row) for row in await snapshot.fetch(sql("plans.find_versions"), [keys, numbers])]
+    return {(each.plan.key, each.plan.version): each for each in published}
+
+
 async def find_version(connection: Connection, key: str, version: int | None = None) -> Plan | None:
     """The same within a transaction."""
     found = None if "\0" in key else await _find(connection, key, version)

@@ -34,6 +34,7 @@ from metering.rollups.refresh import Refresher
 from metering.seal import Seal
 from metering.statements.finalize import finalize_statement, void_statement
 from metering.statements.history import FinalStatement
+from metering.store.door import Door
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
@@ -54,7 +55,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Credentials
     events: EventsEndpoint
     bodies: Bodies
+    # For questions and changes, of which so many are at work at a time.
     database: Database
+    # For probes, which must be answered all the same.
+    unhindered: Database
     # On the numbers of rows, wherever they leave the service.
     seal: Seal
 
@@ -111,7 +115,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
     async def readiness(self) -> Readiness:
         """Whether it can do its work now."""
-        return await read_readiness(self.database)
+        return await read_readiness(self.unhindered)
 
 
 @asynccontextmanager
@@ -154,6 +158,7 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
                 retention=ages_of(settings).events,
             ),
             bodies=bodies,
-            database=database,
+            database=database.behind(Door(settings.pool_connections, limits)),
+            unhindered=database,
             seal=Seal(await kept_secret(database)),
         )

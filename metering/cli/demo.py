@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,9 @@ from metering.demo.story import DEMO_EVENTS_ABOUT
 from metering.errors import DataDirectoryError, MeteringError
 
 
-def demo(*, host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> None:
+def demo(
+    *, host: str | None = None, port: int | None = None, data_dir: Path | None = None, through: date | None = None
+) -> None:
     """Serve a year of believable usage of about 40 customers, dated back from today.
 
     The first time it is loaded through the service's own endpoint, which takes a minute or so; then it is there at once.
@@ -34,13 +37,15 @@ def demo(*, host: str | None = None, port: int | None = None, data_dir: Path | N
         The port to listen on; 0 picks a free one [METERING_PORT, 8000].
     data_dir
         Where the embedded PostgreSQL lives [METERING_DATA_DIR, ./.metering].
+    through
+        The day before which the year ends, instead of today: `2026-09-01` is the year of docs/api.md.
     """
     settings = read_settings(host=host, port=port, data_dir=data_dir)
     if settings.bootstrap_key is None:
         settings = msgspec.structs.replace(settings, bootstrap_key=_kept_key(settings.data_dir))
     if settings.log_level == "info":  # a line for each request would hide the progress bar
         settings = msgspec.structs.replace(settings, log_level="warning")
-    run_service(settings, _load_and_show)
+    run_service(settings, partial(_load_and_show, through))
 
 
 def _kept_key(data_dir: Path) -> str:
@@ -59,9 +64,9 @@ def _kept_key(data_dir: Path) -> str:
         ) from error
 
 
-def _load_and_show(settings: Settings, address: str) -> None:
+def _load_and_show(through: date | None, settings: Settings, address: str) -> None:
     try:
-        year = asyncio.run(_loaded(settings, address))
+        year = asyncio.run(_loaded(settings, address, through))
     except MeteringError as error:
         complain(error)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -70,8 +75,8 @@ def _load_and_show(settings: Settings, address: str) -> None:
     _show(settings, address, year)
 
 
-async def _loaded(settings: Settings, address: str) -> DemoYear:
-    year = await begin(settings)
+async def _loaded(settings: Settings, address: str, through: date | None) -> DemoYear:
+    year = await begin(settings, through)
     if year.loaded:
         return year
     key = settings.bootstrap_key

@@ -8,6 +8,7 @@ import msgspec
 
 from metering.config import Settings
 from metering.demo.story import demo_events
+from metering.errors import ConfigurationError
 from metering.limits import LIMITS
 from metering.sender import NumberedLine, Sent, send_events
 from metering.store.pool import Database
@@ -23,19 +24,34 @@ class DemoYear(msgspec.Struct, frozen=True):
     loaded: bool
 
 
-async def begin(settings: Settings) -> DemoYear:
-    """The year that is loaded, or being loaded; else the one before today begins now."""
+async def begin(settings: Settings, through: date | None = None) -> DemoYear:
+    """The year that is loaded, or being loaded; else the one before `through`, or before today, begins now.
+
+    Raises ConfigurationError where another year is there already, or the year is not over.
+    """
     database = await Database.connect(settings, LIMITS)
     try:
         async with database.transaction() as connection:
             row = await connection.fetchrow(sql("demo.read_load"))
             if row is not None:
+                _check_same(row["through"], through)
                 return DemoYear(row["through"], loaded=row["loaded_at"] is not None)
             today = datetime.now(UTC).date()
-            await connection.execute(sql("demo.begin_load"), today)
-            return DemoYear(today, loaded=False)
+            through = through or today
+            if through > today:
+                raise ConfigurationError([f"--through: {through} is yet to come; the year ends before it."])
+            await connection.execute(sql("demo.begin_load"), through)
+            return DemoYear(through, loaded=False)
     finally:
         await database.close()
+
+
+def _check_same(loaded: date, asked: date | None) -> None:
+    if asked not in {None, loaded}:
+        message = (
+            f"--through: the year before {loaded} is here already, not that before {asked}; choose another --data-dir."
+        )
+        raise ConfigurationError([message])
 
 
 async def load(settings: Settings, year: DemoYear, url: str, key: str, on_batch: Callable[[int], None]) -> Sent:

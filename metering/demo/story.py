@@ -8,7 +8,7 @@ library's mathematics, and no set is walked.
 import datetime as dt
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import lru_cache, partial
 from math import fsum
 from typing import Final, NotRequired, TypedDict
@@ -75,11 +75,20 @@ _Course = Callable[[_Day], Iterator[UsageEventFields]]
 """An account's part of the story: its events of a day, asked day after day."""
 
 
-def demo_events(through: dt.date, *, seed: int = 2013) -> Iterator[UsageEventFields]:
-    """The events of the 365 days before `through` (exclusive, UTC), day by day, all accounts of a day together."""
+def demo_events(
+    through: dt.date, *, seed: int = 2013, accounts: Container[str] | None = None
+) -> Iterator[UsageEventFields]:
+    """The events of the 365 days before `through` (exclusive, UTC), day by day, all accounts of a day together.
+
+    Those of some accounts alone are the same as among all.
+    """
     first_date = through - dt.timedelta(days=YEAR_DAYS)
-    courses = [_customer_course(customer, through, seed) for customer in CUSTOMERS]
-    courses += [_team_course(through, seed), _family_course(through, seed)]
+    makers: dict[str, Callable[[], _Course]] = {
+        customer.account: partial(_customer_course, customer, through, seed) for customer in CUSTOMERS
+    }
+    makers[SILENT_TEAM.account] = partial(_team_course, through, seed)
+    makers[FAMILY.account] = partial(_family_course, through, seed)
+    courses = [make() for account, make in makers.items() if accounts is None or account in accounts]
     for index in range(YEAR_DAYS):
         date = first_date + dt.timedelta(days=index)
         day = _Day(index, date, date.isoformat())

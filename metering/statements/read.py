@@ -94,14 +94,26 @@ async def _coverings(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Covering
     return coverings
 
 
-async def count_unrated_of(snapshot: Snapshot, statement: Statement, dimension: Dimension) -> Mapping[str, int]:
-    """How many values of a dimension the usage has, as it is now, that no price of the statement covers; by unit."""
-    found, _ = await read_rated(snapshot, 1, until=statement.period.end, keys=[statement.subscription])
-    (history,) = await read_histories(snapshot, found)
-    coverings = coverings_of(0, history.subscriber, history.terms, statement.period)
+async def count_unrated_of(
+    snapshot: Snapshot, statements: Sequence[Statement], dimension: Dimension
+) -> list[Mapping[str, int] | InvalidInputError]:
+    """How many values of a dimension the usage has, as it is now, that no price of each statement covers, by unit; or why
+    that is not to be had any more. Statements of one page are asked about together.
+    """
+    keys = {each.subscription for each in statements}
+    until = max(each.period.end for each in statements)
+    page, _ = await read_rated(snapshot, len(keys), until=until, keys=keys)
+    histories = {each.subscription.key: each for each in await read_histories(snapshot, page)}
+    coverings = [
+        covering
+        for place, each in enumerate(statements)
+        for history in [histories[each.subscription]]
+        for covering in coverings_of(place, history.subscriber, history.terms, each.period)
+    ]
     definitions = await read_definitions(snapshot, {key for each in coverings for key in each.meters})
     meters = {key: rated_meter(definition) for key, definition in definitions.items()}
-    return await count_unrated(snapshot, coverings, meters, dimension)
+    counts = await count_unrated(snapshot, coverings, meters, dimension)
+    return [counts.get(place, {}) for place in range(len(statements))]
 
 
 def _drafted(

@@ -77,15 +77,20 @@ async def read_unrated(snapshot: Snapshot, coverings: Collection[Covering], mete
 
 async def count_unrated(
     snapshot: Snapshot, coverings: Collection[Covering], meters: Mapping[str, Meter], dimension: Dimension
-) -> Mapping[str, int]:
-    """How many values of a dimension such usage has, by unit. Raises InvalidInputError where it is not to be had any more."""
-    for error in (await _unreadable(snapshot, coverings)).values():
-        raise error
-    values: dict[str, set[str]] = {}
-    async for _, total, shown in read_uncovered(snapshot, coverings, meters, also=(dimension,)):
+) -> Mapping[int, Mapping[str, int] | InvalidInputError]:
+    """How many values of a dimension such usage has, by place and unit; or why that is not to be had any more.
+
+    A place without such usage is left out.
+    """
+    unreadable = await _unreadable(snapshot, coverings)
+    readable = [each for each in coverings if each.place not in unreadable]
+    values: dict[int, dict[str, set[str]]] = {}
+    async for covering, total, shown in read_uncovered(snapshot, readable, meters, also=(dimension,)):
         value = shown[dimension]
-        values.setdefault(total.unit, set()).update([] if value is None else [value])
-    return {unit: len(of_unit) for unit, of_unit in values.items()}
+        of_unit = values.setdefault(covering.place, {}).setdefault(total.unit, set())
+        of_unit.update([] if value is None else [value])
+    counts = {place: {unit: len(found) for unit, found in by_unit.items()} for place, by_unit in values.items()}
+    return {**unreadable, **counts}
 
 
 async def read_uncovered(

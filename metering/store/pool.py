@@ -1,13 +1,14 @@
 """Connections: one pool for each process, with the codecs, timeouts and transactions that everything else relies on."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Self
 
 import asyncpg
 
 from metering.config import Settings
 from metering.limits import Limits
+from metering.store.door import Door
 from metering.store.engine import Engine, engine_of
 from metering.store.faults import translated
 
@@ -17,9 +18,10 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 class Database:
     """A pool of connections to the migrated database."""
 
-    def __init__(self, pool: asyncpg.Pool, engine: Engine, limits: Limits) -> None:
+    def __init__(self, pool: asyncpg.Pool, engine: Engine, limits: Limits, door: Door | None = None) -> None:
         self._pool = pool
         self._limits = limits
+        self._door = door
         self.engine = engine
 
     @classmethod
@@ -52,6 +54,10 @@ class Database:
                 engine = await engine_of(connection)
         return cls(pool, engine, limits)
 
+    def behind(self, door: Door) -> "Database":
+        """The same pool for those who come through a door. Raises DoorFullError where a connection is asked for."""
+        return Database(self._pool, self.engine, self._limits, door)
+
     async def close(self) -> None:
         """Close every connection; what was in flight is given up."""
         self._pool.terminate()
@@ -60,9 +66,15 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection outside of a transaction."""
         with translated():
-            async with self._pool.acquire(timeout=self._limits.database_connect_seconds_max) as connection:
+            async with (
+                self._let_in(),
+                self._pool.acquire(timeout=self._limits.database_connect_seconds_max) as connection,
+            ):
                 with _given_up_when_lost(connection):
                     yield connection
+
+    def _let_in(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._door is None else self._door.let_in()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from graphql_api.documents import Documents
+from graphql_api.editor import Editor
 from graphql_api.http import GraphQLEndpoint
 from graphql_api.schema import make_schema
 from metering.config import Settings
@@ -88,7 +89,7 @@ async def endpoint(url: str, limits: Limits) -> AsyncIterator[GraphQLEndpoint]:
     """The endpoint, over a small pool: a connection that is not given back is missed soon."""
     chosen = Settings(database_url=url, refresh_seconds=3_600.0, bootstrap_key=ADMIN_KEY, pool_connections=4)
     async with open_service(chosen, limits) as service:
-        made = GraphQLEndpoint(service, chosen)
+        made = GraphQLEndpoint(service, chosen, Editor())
         try:
             yield made
         finally:

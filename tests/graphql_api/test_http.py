@@ -82,31 +82,6 @@ def test_unknown_members_of_a_request_are_ignored(web: Api) -> None:
     assert {"service": {"status": "PASS"}} == response.json()["data"]
 
 
-def test_the_front_door_leads_to_the_editor(web: Api) -> None:
-    """In a browser / leads to /graphql, a page of its own that takes nothing from any other host, and needs no key."""
-    page = web.client.get("/")
-
-    assert (200, "/graphql") == (page.status_code, page.url.path)
-    assert page.headers["content-type"].startswith("text/html")
-    assert "<title>" in page.text
-    assert [] == re.findall(r"""https?://|(?:src|href|action)=["']?//|@import""", page.text)
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'self'" in policy
-    assert "http" not in policy
-
-
-def test_the_editor_s_examples_are_good_questions(web: Api) -> None:
-    """Each example that the editor offers is answered without errors."""
-    page = web.client.get("/graphql").text
-    period = re.search(r"const period = `(.*)`;", page)
-    assert period is not None
-    examples = re.findall(r'^  "[^"]+": `(.*)`,$', page, re.MULTILINE)
-    assert len(examples) > 2
-    for example in examples:
-        query = example.replace("\\n", "\n").replace("${period}", PERIOD)
-        assert web.ask(query)
-
-
 # ---------------------------------------------------------------- requests that cannot be taken
 
 

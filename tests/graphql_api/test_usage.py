@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from graphql_api.usage import Scopes
 from metering.config import Settings
 from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS, Limits
@@ -438,6 +439,25 @@ def test_distinct_values_are_counted_for_totals_groups_and_remainder(year: Api) 
             assert sorted({event["unit"] for event in events}) == [total["of"] for total in totals]
             for name in DIMENSIONS:
                 assert distinct(events, name) == {total["of"]: total[name] for total in totals}, name
+
+
+@pytest.mark.parametrize("below", ["nodes { %s }", "edges { node { %s } }", "... { nodes { %s } }"])
+def test_no_group_of_a_page_waits_for_its_distinct_counts(
+    year: Api, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are there before the groups are shown: a thousand that each wait would keep the process from everybody else."""
+    report = f"... on UsageReport {{ groups {{ {below} }} }}"
+    asked = f"query ($query: UsageQuery!, $of: Dimension!) {{ usage(query: $query) {{ {report} }} }}"
+    figures = "totals { events users: distinct(dimension: USER) others: distinct(dimension: $of) }"
+    variables = {"query": query(group_by=["account", "product"]), "of": "DEVICE"}
+    expected = year.ask(asked % figures, variables)
+
+    def wait(*_: object) -> None:
+        raise AssertionError("a group waits")
+
+    monkeypatch.setattr(Scopes, "_awaited", wait)
+    assert expected == year.ask(asked % figures, variables)
+    assert "users" in str(expected)
 
 
 # ---------------------------------------------------------------- series

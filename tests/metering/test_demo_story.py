@@ -175,6 +175,15 @@ def test_another_end_or_seed_makes_other_events(year: Year) -> None:
     assert set() == others & {event["id"] for event in year.head}
 
 
+def test_some_accounts_alone_have_the_events_that_they_have_among_all(year: Year) -> None:
+    """What an account does depends on no other account."""
+    accounts = {FAMILY.account, SILENT_TEAM.account, CUSTOMERS[0].account}
+    among_all = [event for event in year.head if event["account"] in accounts]
+
+    assert accounts == {event["account"] for event in among_all} | {SILENT_TEAM.account}
+    assert among_all == list(islice(demo_events(THROUGH, accounts=accounts), len(among_all)))
+
+
 def test_names_are_unique(year: Year) -> None:
     """No two events share account, source and id."""
     assert year.count == len(year.names)

@@ -155,8 +155,8 @@ def test_what_is_not_covered_is_what_no_meter_counts(database_url: str, rolled_u
         async with Snapshot(database) as snapshot:
             known = await read_rated_meters(snapshot, ["maps", "mail"])
             read = await read_unrated(snapshot, coverings, known)
-            users = await count_unrated(snapshot, coverings[:1], known, Dimension.USER)
-            units = await count_unrated(snapshot, coverings[:1], known, Dimension.UNIT)
+            users = await count_unrated(snapshot, coverings, known, Dimension.USER)
+            units = await count_unrated(snapshot, coverings, known, Dimension.UNIT)
 
         expected = {
             place: tuple(
@@ -165,8 +165,13 @@ def test_what_is_not_covered_is_what_no_meter_counts(database_url: str, rolled_u
             for place, by_unit in naive(events, coverings).items()
         }
         assert ({}, expected) == (read.unreadable, read.totals)
-        inside = [event for event in events if naive([event], coverings[:1])]
-        assert {unit: len({event.user for event in inside if event.unit == unit} - {None}) for unit in units} == users
-        assert dict.fromkeys({event.unit for event in inside}, 1) == units
+        distinct: dict[int, dict[str, set[str | None]]] = {}
+        for event in events:
+            for place in naive([event], coverings):
+                distinct.setdefault(place, {}).setdefault(event.unit, set()).add(event.user)
+        assert users == {
+            place: {unit: len(of - {None}) for unit, of in by_unit.items()} for place, by_unit in distinct.items()
+        }
+        assert units == {place: dict.fromkeys(by_unit, 1) for place, by_unit in distinct.items()}
 
     play(database_url, scenario)

@@ -16,6 +16,12 @@ WHERE plan = $1 AND ($2::integer IS NULL OR version = $2)
 ORDER BY version DESC
 LIMIT 1;
 
+-- name: find_versions
+-- reach: everyone
+-- These versions of plans. $1 plans, $2 versions, side by side.
+SELECT plan_version.* FROM plan_version
+JOIN unnest($1::text[], $2::integer[]) AS wanted (plan, version) USING (plan, version);
+
 -- name: list_plans
 -- reach: everyone
 -- Plans by key, each in its newest version. $1 the key that they come after, or NULL; $2 how many.

@@ -1,0 +1,96 @@
+"""What was promised is kept: the names of the contract, and the schema of the last release."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import pytest
+from graphql import build_schema, validate_schema
+
+from graphql_api.breaking import breaking_changes, main
+from graphql_api.schema import sdl
+
+CONTRACT: Final = Path(__file__).parent / "contract.graphql"
+# What the contract has and we have not yet. What is built is taken out here: the test says so.
+TYPES_TO_COME: Final = frozenset(
+    {
+        *("Date", "User", "UserConnection", "AccountConnection", "AccountEdge", "AccountFilter", "AccountOrder"),
+        *("AccountOrderField", "Health", "Driver", "DriverState", "HealthChange", "HealthChangePart"),
+        *("HealthChangeCause", "HealthPoint", "HealthSubject", "PortfolioCell", "Scorecard", "ScorecardInput"),
+        *("SignalInput", "RecordSignalsResult", "RecordSignalsSuccess", "PublishScorecardResult"),
+        *("PublishScorecardSuccess", "BandMigration"),
+    }
+)
+FIELDS_TO_COME: Final = frozenset(
+    {
+        *("Query.account", "Query.accounts", "Query.portfolio", "Query.scorecards"),
+        *("Mutation.recordSignals", "Mutation.publishScorecard"),
+        *("Account.users", "Account.health", "SubscriptionFacts.health"),
+    }
+)
+SMALL: Final = """
+schema { query: Query }
+directive @requires(scope: [Scope!]!) on FIELD_DEFINITION
+enum Scope { READ WRITE ADMIN }
+type Query {
+  usage(first: Int! = 50, filter: Filter): [Int!]! @requires(scope: [READ])
+  open: Int
+  old: Int @deprecated(reason: "ask usage")
+}
+input Filter { size: Int = 1, unit: String }
+"""
+
+
+def test_the_contract_is_kept_but_for_what_is_to_come() -> None:
+    """Every type, field, argument, default, enum value and scope of the contract is ours, with its type, but for those listed."""
+    missing = {f"{name} was removed." for name in TYPES_TO_COME}
+    missing |= {f"Field {name} was removed." for name in FIELDS_TO_COME}
+
+    assert missing == set(breaking_changes(CONTRACT.read_text(encoding="utf-8"), sdl()))
+
+
+def test_nothing_is_broken_since_the_last_release(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make check` asks the same, and the schema of the last release is a schema."""
+    released = files("graphql_api").joinpath("released.graphql").read_text(encoding="utf-8")
+
+    assert [] == validate_schema(build_schema(released))
+    assert (0, "") == (main(), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  open: Int\n", "", ["Field Query.open was removed."]),
+        ("[Int!]!", "[Int]!", ["Field Query.usage changed type from [Int!]! to [Int]!."]),
+        ("filter: Filter)", "filter: Filter, by: Int!)", ["A required argument Query.usage(by:) was added."]),
+        (" WRITE ADMIN", " ADMIN", ["Enum value Scope.WRITE was removed."]),
+        ("= 50", "= 20", ["Query.usage(first:) has changed defaultValue from 50 to 20."]),
+        ("size: Int = 1", "size: Int", ["Input field Filter.size has changed its default value."]),
+        ("[READ]", "[ADMIN]", ["Field Query.usage asks for ADMIN, and asked for READ."]),
+        ("open: Int\n", "open: Int @requires(scope: [READ, WRITE])\n", ["READ or WRITE, and asked for no scope."]),
+        # Not broken: a scope more that will do, an addition, what was deprecated before it went.
+        ("[READ]", "[READ, ADMIN]", []),
+        (" @requires(scope: [READ])", "", []),
+        ("unit: String }", "unit: String, user: String }", []),
+        ('  old: Int @deprecated(reason: "ask usage")\n', "", []),
+    ],
+)
+def test_each_change_that_breaks_is_told(old: str, new: str, told: list[str]) -> None:
+    """Documents that become invalid, defaults and scopes; nothing is said of additions, or of what was deprecated."""
+    assert old in SMALL
+    found = breaking_changes(SMALL, SMALL.replace(old, new))
+
+    assert len(told) == len(found)
+    assert all(sentence.endswith(expected) for sentence, expected in zip(found, told, strict=True)), found
+
+
+def test_the_check_names_what_is_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A schema without a field that was released fails the check, which names the field and where to read on."""
+    monkeypatch.setattr(
+        "graphql_api.breaking.sdl", lambda: sdl().replace("  service: ServiceStatus!", "  services: ServiceStatus!")
+    )
+
+    assert 1 == main()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "graphql_api/released.graphql: Field Query.service was removed."
+    assert "CONTRIBUTING.md" in last
