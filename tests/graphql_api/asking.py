@@ -28,7 +28,7 @@ from graphql import (
 from hypothesis import strategies as st
 
 # What differs from one moment to the next, whatever is asked.
-OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds"})
+OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds", "CreditBalance.at"})
 DEPTH_MAX: Final = 6
 _ACCOUNTS: Final = ["acme", "acme", "aardvark", "beta", "zebra", "gamma", "nobody"]
 _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2", "s-gamma-1", "nothing"]
@@ -54,9 +54,11 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "prefix": ["", "a", "s", "mk_", "m"],
     "key": ["calls", "basic", "level", *_SUBSCRIPTIONS, *_ACCOUNTS],
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
+    "meters": ["calls", "nothing"],
     "plan": ["basic", "nothing"],
     "name": ["Anything"],
     "reason": ["wrong", "wrong", "wrong", " "],
+    "note": ["Any"],
     "body": ['{"id": "again", "account": "beta"}', "{}"],
     "timeZone": ["UTC", "Asia/Kathmandu"],
     "currencyCode": ["EUR"],
@@ -68,6 +70,9 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "seats": [1, 5],
     "events": [0, 3],
     "overlapHours": [0, 24],
+    "priority": [0, 1],
+    "top": [1, 3, 100],
+    "everySeconds": [5, 60],
 }
 
 
@@ -87,7 +92,7 @@ class Asking:
         self._found = found
 
     def document(self, kind: str, field: str) -> str:
-        """A document that asks this one root field of the type `Query` or `Mutation`."""
+        """A document that asks this one root field of the type `Query`, `Mutation` or `Subscription`."""
         root = self._schema.type_map[kind]
         assert isinstance(root, GraphQLObjectType)
         asked = self._field(field, root.fields[field], 0)
@@ -112,7 +117,7 @@ class Asking:
         parts = [
             self._field(name, field, depth, f"{prefix}{name}: " if prefix else "")
             for name, field in kind.fields.items()
-            if name not in OF_THE_MOMENT and self._is_asked(field, depth)
+            if not {name, f"{kind.name}.{name}"} & OF_THE_MOMENT and self._is_asked(field, depth)
         ]
         return " ".join(["__typename", *parts])
 
