@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpcore2
 
 from metering.limits import Limits
-from metering.outbox.addresses import Allowed, may_reach, target_of
+from metering.outbox.addresses import Allowed, Target, may_reach, target_of
 from metering.outbox.schedule import Answer, retry_after_seconds
 
 USER_AGENT: Final = "metering-webhooks"
@@ -52,9 +52,7 @@ class Courier:
         seconds = self._limits.delivery_seconds_max
         try:
             async with asyncio.timeout(seconds):
-                return await self._sent(
-                    httpcore2.URL(target.scheme, target.host, target.port, target.path), given, body
-                )
+                return await self._sent(_url(target), given, body)
         except TimeoutError:
             return Answer(fault=f"nothing was answered within {seconds} s")
         except _NotAllowedError as error:
@@ -79,6 +77,10 @@ class Courier:
                     None if asked is None else asked.decode("latin-1"), self._clock()
                 ),
             )
+
+
+def _url(target: Target) -> httpcore2.URL:
+    return httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
 
 
 # What becomes of requests; a name that cannot be one of a host is a UnicodeError.

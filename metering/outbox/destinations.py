@@ -18,8 +18,8 @@ from metering.events import in_utc
 from metering.keys import Caller, Scope
 from metering.limits import Limits
 from metering.outbox.addresses import Allowed, target_of, url_faults
-from metering.outbox.vault import Contents, Vault, SigningSecret
 from metering.outbox.signature import secret_text
+from metering.outbox.vault import Contents, SigningSecret, Vault
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
@@ -123,10 +123,12 @@ class Destinations:
                 )
             made = SigningSecret(secrets.token_bytes(_SECRET_BYTES))
             again = await self._vault.encrypted(name, Contents(known.url, (made, *kept)))
-            changed = await connection.fetchrow(sql("destinations.encrypt_destination"), row["id"], again, key.signature)
+            changed = await connection.fetchrow(
+                sql("destinations.encrypt_destination"), row["id"], again, key.signature
+            )
         return Made(_destination(changed), secret_text(made.secret))
 
-    async def page(self, first: int, after: str | None) -> tuple[Sequence[Destination], bool]:
+    async def page(self, first: int, after: str | None) -> tuple[list[Destination], bool]:
         """The `first` destinations by key, from behind the key `after` on; and whether there are more."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql("destinations.list_destinations"), after, first + 1)
@@ -204,10 +206,7 @@ def _ended(known: Sequence[SigningSecret], now: int, until: int) -> list[Signing
 
 
 def _destination(row: Any) -> Destination:
-    instants = {
-        name: None if row[name] is None else in_utc(row[name])
-        for name in ("failing_since", "disabled_at", "created_at", "changed_at")
-    }
+    failing_since, disabled_at = row["failing_since"], row["disabled_at"]
     return Destination(
         id=row["id"],
         key=row["key"],
@@ -215,7 +214,10 @@ def _destination(row: Any) -> Destination:
         address=row["address"],
         types=tuple(row["types"]),
         enabled=row["enabled"],
+        failing_since=None if failing_since is None else in_utc(failing_since),
+        disabled_at=None if disabled_at is None else in_utc(disabled_at),
         disabled_reason=row["disabled_reason"],
+        created_at=in_utc(row["created_at"]),
+        changed_at=in_utc(row["changed_at"]),
         waiting=row.get("waiting", 0),
-        **instants,
     )

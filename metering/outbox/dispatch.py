@@ -26,8 +26,8 @@ from metering.outbox.destinations import DestinationKind
 from metering.outbox.event import OutboxEvent, Published, cloud_event
 from metering.outbox.publish import publish
 from metering.outbox.schedule import Again, Answer, Delivered, GivenUp, Gone, verdict
-from metering.outbox.vault import Vault
 from metering.outbox.signature import signed_headers
+from metering.outbox.vault import Vault
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.turns import alone

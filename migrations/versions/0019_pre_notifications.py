@@ -141,7 +141,9 @@ def upgrade() -> None:
     op.execute("CREATE INDEX notification_published_at_idx ON notification (published_at)")
     op.execute("CREATE INDEX delivery_sequence_idx ON delivery (sequence)")
     op.execute("CREATE INDEX delivery_due_idx ON delivery (destination_id, due_at) WHERE state = 'PENDING'")
-    op.execute("CREATE INDEX delivery_order_idx ON delivery (destination_id, subject, sequence) WHERE state = 'PENDING'")
+    op.execute(
+        "CREATE INDEX delivery_order_idx ON delivery (destination_id, subject, sequence) WHERE state = 'PENDING'"
+    )
     op.execute("CREATE INDEX delivery_attempt_delivery_idx ON delivery_attempt (destination_id, sequence)")
 
 
