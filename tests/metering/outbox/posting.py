@@ -80,7 +80,11 @@ class Post:
         waited = []
         for _ in range(turns_max):
             assert await self.dispatcher.run()
-            due = [each.due_at for each in await self.log(destination) if each.due_at is not None]
+            # Of each subject the first one; the others wait behind it.
+            first = {
+                each.subject: each.due_at for each in (await self.log(destination))[::-1] if each.due_at is not None
+            }
+            due = list(first.values())
             if not due or (await self.state(destination)).disabled_at is not None:
                 return waited
             following = min(due)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
@@ -59,19 +59,28 @@ class Receiver:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer requests until the other side goes."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                pairs = (line.partition(": ") for line in head.split("\r\n")[1:] if line)
-                headers = {name.lower(): value for name, _, value in pairs}
-                received = Received(headers, await reader.readexactly(int(headers["content-length"])))
-                self.received.append(received)
-                answered = await self.answering(received)
-                if answered is None:
-                    break
-                writer.write(answered.encode())
-                await writer.drain()
-        writer.close()
+        try:
+            while await self._answered(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # The other side has gone.
+            return
+        finally:
+            writer.transport.abort()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; say whether the connection goes on."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        pairs = (line.partition(": ") for line in head.split("\r\n")[1:] if line)
+        headers = {name.lower(): value for name, _, value in pairs}
+        received = Received(headers, await reader.readexactly(int(headers["content-length"])))
+        self.received.append(received)
+        answered = await self.answering(received)
+        if answered is None:
+            return False
+        writer.write(answered.encode())
+        await writer.drain()
+        return True
 
 
 @asynccontextmanager
@@ -93,3 +102,4 @@ async def receiving(answering: Answering = accept) -> AsyncIterator[Receiver]:
         for session in sessions:
             session.cancel()
         await asyncio.gather(*sessions, return_exceptions=True)
+        await server.wait_closed()
