@@ -12,6 +12,8 @@ from metering.alerts.evaluate import Evaluator
 from metering.config import Settings
 from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS
+from metering.outbox.event import OutboxEvent
+from metering.outbox.publish import publish
 from metering.store.pool import Database
 from tests.conftest import ADMIN_KEY, Api, Server, bearer, running
 from tests.rating.tables import at
@@ -201,12 +203,23 @@ def evaluate(url: str, *instants: str) -> None:
     asyncio.run(run())
 
 
+async def _tell(url: str) -> None:
+    """Publish something just now: what was told of as long ago as usage is, is forgotten."""
+    database = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        async with database.transaction() as connection:
+            await publish(connection, OutboxEvent(type="test.made", subject=f"account/{MINE}", data={}))
+    finally:
+        await database.close()
+
+
 def alarm(api: Api, url: str) -> None:
     """Alerts of one's own that are resolved, by a rule that is switched off: so nothing becomes of them in any world."""
     destination = {"key": "team", "kind": "WEBHOOK"}
     done(api, _DESTINATION, input={**destination, "url": "https://hooks.test/"})
     watch(api, "mine", [MINE])
     evaluate(url, "2026-09-10", "2026-10-01")
+    asyncio.run(_tell(url))
     watch(api, "mine", [MINE], enabled=False)
     # What waits there is not sent: nobody listens.
     done(api, _DESTINATION, input={**destination, "enabled": False})

@@ -14,6 +14,7 @@ from metering.errors import ConflictError
 from metering.outbox.addresses import Allowed
 from metering.outbox.deliveries import DeliveryState, ReplayOrder, replay
 from metering.outbox.destinations import DestinationKind
+from metering.outbox.dispatch import forget_older
 from metering.outbox.event import OutboxEvent
 from metering.outbox.publish import publish
 from metering.outbox.schedule import ATTEMPTS_MAX, WAITS_SECONDS
@@ -41,12 +42,12 @@ def test_whatever_a_receiver_does_nothing_is_lost(database_url: str) -> None:
     async def scenario(database: Database) -> None:
         nonlocal first
         async with posting(database) as post, receiving(moody) as first, receiving() as second:
-            secret = (await post.put("hook", first.url)).secret or ""
+            secret = (await post.put("hook", first.url, types=("test",))).secret or ""
             subjects = [f"account/a{number % 7}" for number in range(40)]
             published = [(await post.publish(subject, number=place), subject) for place, subject in enumerate(subjects)]
             await post.deliver_all("hook")
             assert "410" in (await post.state("hook")).disabled_reason
-            assert (await post.put("hook", second.url)).secret is None
+            assert (await post.put("hook", second.url, types=("test",))).secret is None
             await post.deliver_all("hook")
 
             everything = [*first.received, *second.received]
@@ -275,6 +276,26 @@ async def _end_session_of_sender(database_url: str) -> None:
         assert len(ended) == 1
     finally:
         await connection.close()
+
+
+def test_what_was_told_long_ago_is_forgotten(database_url: str) -> None:
+    """Notifications go with the log of their deliveries, whether they were delivered or not; younger ones stay."""
+
+    async def scenario(database: Database) -> None:
+        async with posting(database) as post, receiving() as receiver:
+            await post.put("hook", receiver.url)
+            old = post.clock.now
+            await post.publish(n=1)
+            await post.deliver_all("hook")
+            await post.publish("account/other", n=2)
+            post.clock.now += timedelta(days=30)
+            young = await post.publish(n=3)
+            assert 2 == await forget_older(database, post.clock.now, old)
+
+            assert [young] == [each.notification for each in await post.log("hook")]
+            assert [(0,)] == await rows(database, "SELECT count(*) FROM delivery_attempt")
+
+    play(database_url, scenario)
 
 
 def test_a_channel_of_slack_is_told_in_words(database_url: str) -> None:
