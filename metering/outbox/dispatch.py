@@ -163,12 +163,21 @@ class Dispatcher:
     # ---------------------------------------------------------------- one attempt
 
     async def _attempt(self, due: _Due) -> _Attempted:
+        """Send once. Whatever goes wrong is an attempt that failed: else one delivery would hold up all others for ever."""
         at = self._clock()
         started = asyncio.get_running_loop().time()
         try:
+            answer = await self._sent(due, at)
+        except Exception as error:  # noqa: BLE001 - it is logged, and stands in the log of deliveries
+            logger().error("delivery_broken", destination=due.destination, exc_info=error)
+            answer = Answer(fault=type(error).__name__)
+        return _Attempted(due, at, round((asyncio.get_running_loop().time() - started) * 1_000), answer)
+
+    async def _sent(self, due: _Due, at: datetime) -> Answer:
+        try:
             opened = await self._vault.decrypted(due.destination, due.encrypted)
         except VaultError as error:
-            return _Attempted(due, at, 0, Answer(fault=str(error)))
+            return Answer(fault=str(error))
         if due.kind is DestinationKind.SLACK:
             headers, body = {"Content-Type": slack.CONTENT_TYPE}, slack.slack_message(due.event)
         else:
@@ -176,9 +185,7 @@ class Dispatcher:
             timestamp = int(at.timestamp())
             signed = signed_headers(opened.in_use(timestamp), str(due.event.id), timestamp, body)
             headers = {"Content-Type": events.CONTENT_TYPE, **signed}
-        answer = await self._courier.send(opened.url, headers, body)
-        milliseconds = round((asyncio.get_running_loop().time() - started) * 1_000)
-        return _Attempted(due, at, milliseconds, answer)
+        return await self._courier.send(opened.url, headers, body)
 
     async def _record(self, connection: Connection, made: _Attempted) -> None:
         """Note an attempt, and what follows from it, in one transaction."""
