@@ -26,6 +26,7 @@ _STANDBY_SECONDS: Final = 1.0
 # That it ran is noted so often: a row that changes twice a second would be a lot of changes.
 _NOTED_EVERY: Final = timedelta(seconds=5)
 _FORGETTING_EVERY: Final = timedelta(hours=1)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -81,7 +82,7 @@ class Notifier:
             await asyncio.sleep(max(self._every_seconds, _STANDBY_SECONDS))
 
     async def _evaluate(self) -> None:
-        noted_at = forgot_at = datetime.min.replace(tzinfo=UTC)
+        noted_at = forgot_at = _NEVER
         while True:
             try:
                 changes = await self._evaluator.run()
@@ -98,6 +99,8 @@ class Notifier:
                 logger().warning("alerts_postponed", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the loop outlives it, and the next run sees the same figures
                 await self._failed("alerts", error)
+                # That it goes on is noted at once.
+                noted_at = _NEVER
             await asyncio.sleep(self._every_seconds)
 
     async def _note_run(self, now: datetime) -> None:

@@ -101,6 +101,7 @@ def _notifications(runs: Any, milliseconds: float) -> Check:
         )
         if is_needed and (last is None or now - last > _NOTIFICATION_LAG_WARN)
     ]
+    faults += [runs["failures"]] if runs["failures"] else []
     faults += [f"{runs['faulty_rules']:,} rules cannot be evaluated"] if runs["faulty_rules"] else []
     faults += [f"{runs['given_up']:,} destinations were given up"] if runs["given_up"] else []
     waits = "" if due_at is None or due_at >= now else f"; what is due waits for {(now - due_at) // _SECOND:,} s"

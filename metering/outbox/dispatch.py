@@ -37,6 +37,7 @@ DISPATCHER_LOCK: Final = 0x6D65_7472_6F75_7462  # "metroutb"
 DISABLED_TYPE: Final = "destination.disabled"
 # That it ran is noted so often: a row that changes twice a second would be a lot of changes.
 _NOTED_EVERY: Final = timedelta(seconds=5)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _FORGOTTEN_AT_ONCE: Final = 1_000
 
 
@@ -84,7 +85,7 @@ class Dispatcher:
         self._limits = limits
         self._clock = clock
         self._chance = chance
-        self._noted_at = datetime.min.replace(tzinfo=UTC)
+        self._noted_at = _NEVER
         self._sending: dict[tuple[int, int], asyncio.Task[_Attempted]] = {}
 
     async def run(self, woken: asyncio.Event | None = None, seconds: float = 0.0) -> bool:
@@ -95,6 +96,8 @@ class Dispatcher:
         async with alone(self._database, DISPATCHER_LOCK) as connection:
             if connection is None:
                 return False
+            # That it goes on is noted at once.
+            self._noted_at = _NEVER
             try:
                 while True:
                     await self._turn(connection)
