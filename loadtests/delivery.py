@@ -61,7 +61,8 @@ class Receiver:
                     self.all_told.set()
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
                 await writer.drain()
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, asyncio.CancelledError):
+            # The other side has gone, or all was measured.
             writer.close()
 
 

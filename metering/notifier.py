@@ -6,6 +6,7 @@ last, and what it failed of last, is noted in the table `background_loop`, and s
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ _STANDBY_SECONDS: Final = 1.0
 # That it ran is noted so often: a row that changes twice a second would be a lot of changes.
 _NOTED_EVERY: Final = timedelta(seconds=5)
 _FORGETTING_EVERY: Final = timedelta(hours=1)
+# A run that took longer than it should be until the next one is followed by others' work at least for a moment.
+_PAUSE_SECONDS: Final = 0.05
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -84,11 +87,10 @@ class Notifier:
     async def _evaluate(self) -> None:
         noted_at = forgot_at = _NEVER
         while True:
+            started = time.monotonic()
             try:
-                changes = await self._evaluator.run()
+                changes = await self._evaluator.run(published=self._woken.set)
                 now = self._clock()
-                if changes:
-                    self._woken.set()
                 if changes is not None and now >= noted_at + _NOTED_EVERY:
                     await self._note_run(now)
                     noted_at = now
@@ -101,7 +103,8 @@ class Notifier:
                 await self._failed("alerts", error)
                 # That it goes on is noted at once.
                 noted_at = _NEVER
-            await asyncio.sleep(self._every_seconds)
+            # What takes long rests by itself.
+            await asyncio.sleep(max(self._every_seconds - (time.monotonic() - started), _PAUSE_SECONDS))
 
     async def _note_run(self, now: datetime) -> None:
         async with self._database.connection() as connection:
