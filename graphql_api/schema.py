@@ -9,6 +9,14 @@ import strawberry
 from graphql import GraphQLSchema
 
 from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
+from graphql_api.alert_rules import (
+    AlertRuleConnection,
+    PutAlertRuleInput,
+    PutAlertRuleResult,
+    resolve_alert_rules,
+    resolve_put_alert_rule,
+)
+from graphql_api.alerts import AlertConnection, AlertFilter, resolve_alerts
 from graphql_api.api_keys import (
     ApiKey,
     ApiKeyConnection,
@@ -35,6 +43,23 @@ from graphql_api.credits import (
     resolve_credit_ledger,
     resolve_grant_credit,
     resolve_void_credit_grant,
+)
+from graphql_api.deliveries import (
+    DeliveryConnection,
+    ReplayDeliveriesInput,
+    ReplayDeliveriesResult,
+    resolve_deliveries,
+    resolve_replay_deliveries,
+)
+from graphql_api.destinations import (
+    DestinationConnection,
+    PutDestinationInput,
+    PutDestinationResult,
+    RotateDestinationSecretInput,
+    RotateDestinationSecretResult,
+    resolve_destinations,
+    resolve_put_destination,
+    resolve_rotate_destination_secret,
 )
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
@@ -96,6 +121,7 @@ from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
 from metering.keys import Scope
+from metering.outbox.deliveries import DeliveryState
 
 
 @strawberry.type
@@ -297,6 +323,52 @@ class Query:
         """See graphql_api/api_keys.py."""
         return await resolve_api_keys(first, after or None, info)
 
+    @strawberry.field(
+        description="Alert rules, by key; of a key that is bound to accounts, those that are about them alone.",
+        **requires(Scope.CATALOG_READ),
+    )
+    async def alert_rules(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> AlertRuleConnection:
+        """See graphql_api/alert_rules.py."""
+        return await resolve_alert_rules(first, after or None, info)
+
+    @strawberry.field(
+        description="Alerts, the newest first. Those of amounts are shown to who has CHARGES_READ besides.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def alerts(
+        self,
+        info: MeteringInfo,
+        filter: AlertFilter = AlertFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> AlertConnection:
+        """See graphql_api/alerts.py."""
+        return await resolve_alerts(filter, first, after or None, info)
+
+    @strawberry.field(description="Where notifications are sent, by key.", **requires(Scope.ADMIN))
+    async def destinations(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> DestinationConnection:
+        """See graphql_api/destinations.py."""
+        return await resolve_destinations(first, after or None, info)
+
+    @strawberry.field(
+        description="What was sent to a destination, and what is to be, the newest first; each with all of its attempts.",
+        **requires(Scope.ADMIN),
+    )
+    async def deliveries(
+        self,
+        destination: str,
+        info: MeteringInfo,
+        state: DeliveryState | None = strawberry.UNSET,
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> DeliveryConnection:
+        """See graphql_api/deliveries.py."""
+        return await resolve_deliveries(destination, given_or_none(state), first, after or None, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -409,6 +481,42 @@ class Mutation:
     async def void_credit_grant(self, input: VoidCreditGrantInput, info: MeteringInfo) -> VoidCreditGrantResult:
         """See graphql_api/credits.py."""
         return await resolve_void_credit_grant(input, info)
+
+    @strawberry.mutation(
+        description="Make an alert rule, or change it: what it raised when it said something else is resolved then. Safe to "
+        "repeat.",
+        **requires(Scope.CATALOG_WRITE),
+    )
+    async def put_alert_rule(self, input: PutAlertRuleInput, info: MeteringInfo) -> PutAlertRuleResult:
+        """See graphql_api/alert_rules.py."""
+        return await resolve_put_alert_rule(input, info)
+
+    @strawberry.mutation(
+        description="Make a destination of notifications, or change it; what waits for it is then tried at once. A webhook's "
+        "secret is in the answer when it is made, and nowhere else.",
+        **requires(Scope.ADMIN),
+    )
+    async def put_destination(self, input: PutDestinationInput, info: MeteringInfo) -> PutDestinationResult:
+        """See graphql_api/destinations.py."""
+        return await resolve_put_destination(input, info)
+
+    @strawberry.mutation(
+        description="Sign what is sent to a webhook with a new secret; for a while also with the ones before.",
+        **requires(Scope.ADMIN),
+    )
+    async def rotate_destination_secret(
+        self, input: RotateDestinationSecretInput, info: MeteringInfo
+    ) -> RotateDestinationSecretResult:
+        """See graphql_api/destinations.py."""
+        return await resolve_rotate_destination_secret(input, info)
+
+    @strawberry.mutation(
+        description="Send notifications to a destination again, by their ids: what was not delivered, or all.",
+        **requires(Scope.ADMIN),
+    )
+    async def replay_deliveries(self, input: ReplayDeliveriesInput, info: MeteringInfo) -> ReplayDeliveriesResult:
+        """See graphql_api/deliveries.py."""
+        return await resolve_replay_deliveries(input, info)
 
     @strawberry.mutation(
         description="Make an API key. Its secret is in the answer, and nowhere else.", **requires(Scope.ADMIN)

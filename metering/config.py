@@ -48,6 +48,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
     refresh_seconds: float = 5.0
+    # How often alert rules are evaluated, and the outbox is looked at.
+    notify_seconds: float = 0.5
+    # Webhooks go to public addresses over TLS, and nowhere else; these let them go elsewhere.
+    webhook_allow_private: bool = False
+    webhook_allow_http: bool = False
     # Lists of plain values are completed in one pass; the stock executor, which this turns on again, takes many times as long.
     graphql_breadth_first: bool = True
     # The schema is open source; this only spares who does not want to be asked for it. Suggestions go with it.
@@ -125,6 +130,7 @@ _RANGES: Final = {
     "rollup_retention_days": (1, 36_500),
     "columnstore_after_days": (1, 36_500),
     "refresh_seconds": (0.05, 3_600),
+    "notify_seconds": (0.05, 3_600),
     "graphql_cost_per_second": (1, 1_000_000_000),
     "jwt_leeway_seconds": (0, 300),
 }

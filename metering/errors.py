@@ -16,6 +16,7 @@ MeteringError
 ├── DoorFullError           more operations wait for the database than may wait, or too long: try again
 ├── LiveFullError           as many live questions are open as may be: try again
 ├── BodyError               a request body that cannot be taken as a whole
+├── VaultError              what is kept encrypted cannot be opened with the secret that is set
 ├── KeySetUnavailableError  the keys that tokens are verified with cannot be had: try again
 ├── CredentialError
 │   ├── UnauthenticatedError       no key or token, or none that is good
@@ -159,6 +160,12 @@ class BodyError(MeteringError):
         self.code = code
         self.limit = limit
         super().__init__(message)
+
+
+class VaultError(MeteringError):
+    """What is kept encrypted cannot be opened with the secret that is set."""
+
+    code = "vault"
 
 
 class KeySetUnavailableError(MeteringError):

@@ -26,11 +26,15 @@ class Digests:
 
     async def of(self, secret: str) -> list[bytes]:
         """What may be kept of a key's secret: first as it is kept now, then as it was before."""
+        written = secret.encode()
+        return [*(hmac.digest(own, written, _HASH) for own in await self.secrets()), sha256(written).digest()]
+
+    async def secrets(self) -> tuple[bytes, ...]:
+        """The service's own secrets: the one that is used now, and one that was before."""
         if not self._secrets:
             kept = await kept_secret(self._database)
             self._secrets = (kept,) if self._key_secret is None else (self._key_secret.encode(), kept)
-        written = secret.encode()
-        return [*(hmac.digest(own, written, _HASH) for own in self._secrets), sha256(written).digest()]
+        return self._secrets
 
 
 async def kept_secret(database: Database) -> bytes:

@@ -132,6 +132,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     simulation_days_max: int = 366
     simulation_user_page_subscriptions: int = 50
 
+    # Alerts: rules, and the subjects that one of them holds open or looks through; how long what was closed is kept.
+    alert_rules_max: int = 200
+    alert_subjects_max: int = 10_000
+    alert_days_max: int = 400
+
+    # Notifications, and where they are sent: so many at once in a process, and at once to one destination.
+    notification_bytes_max: int = 20 * 1024
+    notification_days_max: int = 30
+    destinations_max: int = 100
+    destination_types_max: int = 50
+    destination_url_chars_max: int = 2_000
+    destination_secrets_max: int = 5
+    destination_deliveries_max: int = 8
+    deliveries_max: int = 64
+    delivery_seconds_max: int = 15
+    # Of an answer so much is read at most, and none of it is kept.
+    delivery_answer_bytes_max: int = 64 * 1024
+    delivery_fault_chars_max: int = 500
+
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20

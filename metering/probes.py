@@ -3,7 +3,7 @@
 import time
 from datetime import timedelta
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,9 @@ from metering.store.queries import sql
 
 # The refresher rolls an hour up minutes after it ended; three hours behind, something is wrong with it.
 _ROLLUP_LAG_WARN: Final = timedelta(hours=3)
+# Both loops run several times a second, and note that every few seconds.
+_NOTIFICATION_LAG_WARN: Final = timedelta(minutes=2)
+_SECOND: Final = timedelta(seconds=1)
 
 
 class Status(Enum):
@@ -53,18 +56,20 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 async def read_readiness(database: Database) -> Readiness:
-    """Look whether the database answers, is migrated to this release, and how far the rollups are."""
+    """Look whether the database answers, is migrated to this release, how far the rollups are, and whether somebody is told."""
     started = time.perf_counter()
+    needed, runs = migrate.head(), None
     try:
         async with database.connection() as connection:
             revision = await connection.fetchval(sql("probes.read_revision"))
             row = await connection.fetchrow(sql("rollups.count_pending"))
+            if revision == needed:
+                runs = await connection.fetchrow(sql("loops.read_runs"))
     except MeteringError as error:
         return Readiness((Check("database", Status.FAIL, str(error), _milliseconds_since(started)),))
     assert row is not None, "the first migration puts one row there"
     milliseconds = _milliseconds_since(started)
     lag = row["now"] - row["complete_at"]
-    needed = migrate.head()
     migrated = Status.PASS if revision == needed else Status.FAIL
     rolled_up = Status.WARN if lag > _ROLLUP_LAG_WARN else Status.PASS
     complete = f"complete up to {row['complete_at']:%FT%TZ}"
@@ -80,8 +85,30 @@ async def read_readiness(database: Database) -> Readiness:
                 # How much is pending grows with what any account sends late.
                 outside=complete,
             ),
+            *([] if runs is None else [_notifications(runs, milliseconds)]),
         )
     )
+
+
+def _notifications(runs: Any, milliseconds: float) -> Check:
+    """Whether rules are evaluated and what is due is sent: a warning where they are not, for usage is taken all the same."""
+    now, due_at = runs["now"], runs["due_at"]
+    faults = [
+        f"{what} for {(now - last) // _SECOND:,} s" if last is not None else f"{what} yet"
+        for what, last, is_needed in (
+            ("nothing was sent", runs["delivered_at"], due_at is not None and now - due_at > _NOTIFICATION_LAG_WARN),
+            ("no rule was evaluated", runs["evaluated_at"], runs["has_rules"]),
+        )
+        if is_needed and (last is None or now - last > _NOTIFICATION_LAG_WARN)
+    ]
+    faults += [runs["failures"]] if runs["failures"] else []
+    faults += [f"{runs['faulty_rules']:,} rules cannot be evaluated"] if runs["faulty_rules"] else []
+    faults += [f"{runs['given_up']:,} destinations were given up"] if runs["given_up"] else []
+    waits = "" if due_at is None or due_at >= now else f"; what is due waits for {(now - due_at) // _SECOND:,} s"
+    if not faults:
+        return Check("notifications", Status.PASS, f"rules are evaluated, notifications sent{waits}", milliseconds)
+    outside = "rules are not evaluated, or notifications not sent"
+    return Check("notifications", Status.WARN, f"{', '.join(faults)}{waits}", milliseconds, outside=outside)
 
 
 def _milliseconds_since(started: float) -> float:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from metering.accounts import Account, AccountOrder, put_account
+from metering.alerts.evaluate import Evaluator
+from metering.alerts.rules import AlertRule, RuleOrder, put_rule
 from metering.allowance import Allowances
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
@@ -19,11 +21,18 @@ from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Refusals
-from metering.key_digests import kept_secret
+from metering.key_digests import Digests, kept_secret
 from metering.key_uses import KeyUses
 from metering.keys import Caller, KeyRing
 from metering.limits import Limits
 from metering.meters import Definition, Meter, put_meter
+from metering.notifier import CONNECTIONS, Notifier, utc_now
+from metering.outbox.addresses import Allowed
+from metering.outbox.courier import Courier
+from metering.outbox.deliveries import Delivery, DeliveryState, ReplayOrder, read_deliveries, replay
+from metering.outbox.destinations import Destinations
+from metering.outbox.dispatch import Dispatcher
+from metering.outbox.vault import Vault
 from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
@@ -55,6 +64,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     credentials: Credentials
     events: EventsEndpoint
     bodies: Bodies
+    destinations: Destinations
     # For questions and changes, of which so many are at work at a time.
     database: Database
     # For probes, which must be answered all the same.
@@ -109,6 +119,20 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         """Take a grant back; see metering/credits.py."""
         return await void_grant(self.database, account, grant, reason, key, self.limits)
 
+    async def put_alert_rule(self, order: RuleOrder, key: Caller) -> AlertRule:
+        """Make an alert rule, or change it; see metering/alerts/rules.py."""
+        return await put_rule(self.database, order, key, self.limits)
+
+    async def deliveries(
+        self, destination: str, state: DeliveryState | None, first: int, after: int | None
+    ) -> tuple[list[Delivery], bool]:
+        """A page of the log of deliveries; see metering/outbox/deliveries.py."""
+        return await read_deliveries(self.database, destination, state, first, after)
+
+    async def replay_deliveries(self, order: ReplayOrder, key: Caller) -> int:
+        """Send again what a destination was to be told; see metering/outbox/deliveries.py."""
+        return await replay(self.database, order, key, utc_now())
+
     def snapshot(self, reach: Reach) -> Snapshot:
         """One state of the database, for everything that one operation asks; of it, what is within the caller's reach."""
         return Snapshot(self.database, reach)
@@ -141,6 +165,7 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         writer = Writer(EventLog(database, limits), limits)
         writer.start()
         stack.push_async_callback(writer.close)
+        destinations = await _notifications(stack, settings, database, limits)
         bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
         yield Service(
@@ -158,7 +183,23 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
                 retention=ages_of(settings).events,
             ),
             bodies=bodies,
+            destinations=destinations,
             database=database.behind(Door(settings.pool_connections, limits)),
             unhindered=database,
             seal=Seal(await kept_secret(database)),
         )
+
+
+async def _notifications(stack: AsyncExitStack, settings: Settings, database: Database, limits: Limits) -> Destinations:
+    """Start what evaluates rules and sends notifications, on connections of its own."""
+    own = await Database.connect(msgspec.structs.replace(settings, pool_connections=CONNECTIONS), limits)
+    stack.push_async_callback(own.close)
+    allowed = Allowed(private=settings.webhook_allow_private, plain_http=settings.webhook_allow_http)
+    vault = Vault(Digests(database, settings.key_secret))
+    courier = Courier(limits, allowed, utc_now)
+    stack.push_async_callback(courier.close)
+    dispatcher = Dispatcher(own, vault, courier, limits, utc_now)
+    notifier = Notifier(dispatcher, Evaluator(own, limits), own, limits, settings.notify_seconds)
+    notifier.start()
+    stack.push_async_callback(notifier.close)
+    return Destinations(database, vault, allowed, limits, utc_now)

@@ -197,8 +197,14 @@ def bearer(key: str) -> dict[str, str]:
 
 @contextmanager
 def running(database_url: str, limits: Limits = LIMITS, **settings: Any) -> Iterator[Api]:
-    """The service on this database; its refresher looks once at the start and then rests, unless told otherwise."""
-    chosen = {"refresh_seconds": 3_600.0, "log_level": "error", "bootstrap_key": ADMIN_KEY, **settings}
+    """The service on this database; its background work looks once at the start and then rests, unless told otherwise."""
+    chosen = {
+        "refresh_seconds": 3_600.0,
+        "notify_seconds": 3_600.0,
+        "log_level": "error",
+        "bootstrap_key": ADMIN_KEY,
+        **settings,
+    }
     app = create_app(Settings(database_url=database_url, **chosen), limits)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Api(client)

@@ -41,6 +41,7 @@ CLOCK_READERS = {
     "metering/client.py",
     "metering/ingest/http.py",
     "metering/worker.py",
+    "metering/notifier.py",
     "metering/rollups/refresh.py",
     "metering/demo/load.py",
 }

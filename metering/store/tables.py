@@ -472,6 +472,161 @@ credit_entry: Final = sa.Table(
     sa.Index(None, "drawn_id"),
 )
 
+# Rules that raise alerts, and the alerts that they raised: one row for each crossing. See docs/adr/0024.
+alert_rule: Final = sa.Table(
+    "alert_rule",
+    METADATA,
+    sa.Column("key", TEXT, primary_key=True),
+    _text("name", required=True),
+    # As metering/alerts/rules.py writes it, decimals as strings.
+    sa.Column("definition", postgresql.JSONB, nullable=False),
+    # NULL: all.
+    sa.Column("accounts", postgresql.ARRAY(TEXT)),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    # Counts the changes of what it says: alerts of an earlier one are closed.
+    sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
+    # Why it cannot be evaluated now.
+    _text("fault"),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("changed_by", required=True),
+)
+alert: Final = sa.Table(
+    "alert",
+    METADATA,
+    # By chance: ids that count up would tell how many others have.
+    sa.Column("id", sa.Uuid, primary_key=True),
+    sa.Column("rule", TEXT, sa.ForeignKey("alert_rule.key", name="alert_rule_fkey"), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    _text("measure", required=True),
+    _text("subject", required=True),
+    sa.Column("dimensions", postgresql.JSONB, nullable=False),
+    # Whose it is, as far as it is somebody's: by these a caller's reach is held.
+    _text("account"),
+    _text("subscription"),
+    _text("user"),
+    sa.Column("period_from", INSTANT, nullable=False),
+    sa.Column("period_to", INSTANT, nullable=False),
+    sa.Column("value", sa.Numeric, nullable=False),
+    # What the value is a share of, where the threshold is one.
+    sa.Column("whole", sa.Numeric),
+    sa.Column("threshold", sa.Numeric, nullable=False),
+    sa.Column("raised_at", INSTANT, nullable=False),
+    # NULL: it is open.
+    sa.Column("resolved_at", INSTANT),
+    _text("resolution"),
+    sa.Column("resolved_value", sa.Numeric),
+    sa.CheckConstraint("period_from < period_to", name="period"),
+    sa.CheckConstraint(
+        "(resolved_at IS NULL) = (resolution IS NULL) AND (resolved_value IS NULL OR resolved_at IS NOT NULL)",
+        name="resolved",
+    ),
+    sa.Index(
+        "alert_open_idx",
+        "rule",
+        "subject",
+        "period_from",
+        unique=True,
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    ),
+    sa.Index(None, "rule", "subject", "period_from"),
+    sa.Index(None, "raised_at", "id"),
+)
+
+# Where notifications are sent. The address in full, and the secrets, are in `encrypted`.
+destination: Final = sa.Table(
+    "destination",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("key", required=True),
+    _text("kind", required=True),
+    # What of it is shown.
+    _text("address", required=True),
+    sa.Column("encrypted", sa.LargeBinary, nullable=False),
+    # Which it takes; all, where there are none.
+    sa.Column("types", postgresql.ARRAY(TEXT), nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    # Since when nothing was taken that was sent there.
+    sa.Column("failing_since", INSTANT),
+    # When, and why, we gave it up; nobody's wish.
+    sa.Column("disabled_at", INSTANT),
+    _text("disabled_reason"),
+    sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    _text("changed_by", required=True),
+    sa.UniqueConstraint("key"),
+    sa.CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled"),
+)
+
+# The outbox: what is to be told, in order; and to whom, with what became of it.
+notification: Final = sa.Table(
+    "notification",
+    METADATA,
+    sa.Column("sequence", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("id", sa.Uuid, nullable=False),
+    _text("type", required=True),
+    _text("subject", required=True),
+    # A JSON object as it was published: what is signed is the same at every try.
+    _text("data", required=True),
+    sa.Column("published_at", INSTANT, nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("id"),
+    sa.Index(None, "published_at"),
+)
+delivery: Final = sa.Table(
+    "delivery",
+    METADATA,
+    sa.Column("destination_id", sa.BigInteger, sa.ForeignKey("destination.id", name="delivery_destination_id_fkey")),
+    sa.Column(
+        "sequence",
+        sa.BigInteger,
+        sa.ForeignKey("notification.sequence", name="delivery_sequence_fkey", ondelete="CASCADE"),
+    ),
+    _text("subject", required=True),
+    sa.Column("state", TEXT, nullable=False, server_default="PENDING"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("due_at", INSTANT, nullable=False),
+    sa.Column("first_attempt_at", INSTANT),
+    sa.Column("finished_at", INSTANT),
+    sa.PrimaryKeyConstraint("destination_id", "sequence"),
+    sa.CheckConstraint(
+        "state IN ('PENDING', 'DELIVERED', 'FAILED') AND (state = 'PENDING') = (finished_at IS NULL)", name="state"
+    ),
+    sa.Index(None, "sequence"),
+    sa.Index("delivery_due_idx", "destination_id", "due_at", postgresql_where=sa.text("state = 'PENDING'")),
+    sa.Index(
+        "delivery_order_idx", "destination_id", "subject", "sequence", postgresql_where=sa.text("state = 'PENDING'")
+    ),
+)
+delivery_attempt: Final = sa.Table(
+    "delivery_attempt",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("destination_id", sa.BigInteger, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("attempted_at", INSTANT, nullable=False),
+    sa.Column("milliseconds", sa.Integer, nullable=False),
+    # What was answered; or why nothing was.
+    sa.Column("status", sa.Integer),
+    _text("fault"),
+    sa.ForeignKeyConstraint(
+        ["destination_id", "sequence"],
+        ["delivery.destination_id", "delivery.sequence"],
+        name="delivery_attempt_delivery_fkey",
+        ondelete="CASCADE",
+    ),
+    sa.Index("delivery_attempt_delivery_idx", "destination_id", "sequence"),
+)
+
+# When background work was done last, and what it failed of last: whoever operates the service sees that it goes on.
+background_loop: Final = sa.Table(
+    "background_loop",
+    METADATA,
+    sa.Column("name", TEXT, primary_key=True),
+    sa.Column("ran_at", INSTANT, nullable=False),
+    sa.Column("failed_at", INSTANT),
+    _text("fault"),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",

@@ -17,6 +17,7 @@ from graphql_api.http import GraphQLEndpoint
 from graphql_api.schema import make_schema
 from metering.config import Settings
 from metering.limits import LIMITS, Limits
+from metering.notifier import Notifier
 from metering.service import open_service
 from metering.worker import Worker
 from tests.conftest import ADMIN_KEY, lock_waiters
@@ -44,6 +45,7 @@ LONG: Final = 600
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without background work, which reads events too and would be taken for a question."""
     monkeypatch.setattr(Worker, "start", lambda _worker: None)
+    monkeypatch.setattr(Notifier, "start", lambda _notifier: None)
 
 
 class Asking:

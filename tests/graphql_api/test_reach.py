@@ -27,6 +27,7 @@ from tests.graphql_api.worlds import (
     add_subscription,
     add_user,
     copy_of,
+    evaluate,
     make_base,
     token,
 )
@@ -49,6 +50,10 @@ _EVERYTHING: Final = f"""{{
   meters {{ edges {{ cursor node {{ id }} }} }}
   plans {{ edges {{ cursor node {{ id }} }} }}
   apiKeys {{ edges {{ cursor }} }}
+  alertRules {{ edges {{ cursor }} }}
+  alerts {{ edges {{ cursor }} }}
+  destinations {{ edges {{ cursor }} }}
+  deliveries(destination: "team") {{ edges {{ cursor }} }}
   creditBalance_acme: creditBalance(account: "acme") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
   creditBalance_beta: creditBalance(account: "beta") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
   creditLedger_acme: creditLedger(account: "acme") {{ edges {{ cursor }} }}
@@ -68,6 +73,7 @@ ALL_OF: Final = {
     "values": f"dimensionValues(dimension: PRODUCT, query: {{{_PERIOD}}})",
     "charges": f"charges(query: {{{_PERIOD}}}) {{ ... on ChargesReport {{ totals {{ amount }} }} }}",
     "statements": "statements(first: 200) { nodes { subscription total { amount } } }",
+    "alerts": "alerts(first: 200) { nodes { subject } }",
     "rejected": "rejectedEvents { nodes { body } }",
     "simulation": f'simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ current {{ amount }} }} }}',
     "credits": f'a: creditBalance(account: "acme") {{ {_CREDITS} }} b: creditBalance(account: "beta") {{ {_CREDITS} }}',
@@ -93,6 +99,7 @@ def worlds_of(server: Server, added: Mapping[str, Added]) -> Iterator[tuple[Worl
         apis = {name: stack.enter_context(running(url, **TOKENS)) for name, url in made.items()}
         for name, add in added.items():
             add(apis[name])
+            evaluate(made[name], "2026-09-21")
             # What is new gets an id that nobody can have found: rows are numbered over all accounts, and the worlds, which
             # are copies, seal numbers alike.
             asyncio.run(count_from(made[name], 1_000_000))

@@ -8,11 +8,15 @@ from typing import Any, Final
 import jwt
 import msgspec
 
+from metering.alerts.evaluate import Evaluator
 from metering.config import Settings
 from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS
+from metering.outbox.event import OutboxEvent
+from metering.outbox.publish import publish
 from metering.store.pool import Database
 from tests.conftest import ADMIN_KEY, Api, Server, bearer, running
+from tests.rating.tables import at
 
 SECRET: Final = "a secret that is shared with an issuer, in tests"
 TOKENS: Final = {"jwt_issuer": "https://issuer.test", "jwt_audience": "metering", "jwt_secret": SECRET}
@@ -51,6 +55,12 @@ mutation ($id: ID!) { voidStatement(id: $id, reason: "wrong") { __typename ... o
 """
 _CREDIT: Final = """
 mutation ($input: GrantCreditInput!) { grantCredit(input: $input) { __typename ... on Problem { message } } }
+"""
+_RULE: Final = """
+mutation ($input: PutAlertRuleInput!) { putAlertRule(input: $input) { __typename ... on Problem { message } } }
+"""
+_DESTINATION: Final = """
+mutation ($input: PutDestinationInput!) { putDestination(input: $input) { __typename ... on Problem { message } } }
 """
 _CORRECT: Final = """
 mutation ($input: CorrectEventInput!) { correctEvent(input: $input) { __typename ... on Problem { message } } }
@@ -172,6 +182,49 @@ def credit(api: Api, account: str, key: str = "gift", **credit: Any) -> None:
     done(api, _CREDIT, input=grant)
 
 
+def watch(api: Api, key: str, accounts: Sequence[str], *, enabled: bool = True, **filters: Any) -> None:
+    """A rule about these accounts, which any call of a user raises an alert of."""
+    by_user = {"meter": "calls", "groupBy": ["ACCOUNT", "SUBSCRIPTION", "USER"], "filter": filters}
+    rule = {"key": key, "name": key, "accounts": accounts, "threshold": "1", "enabled": enabled}
+    done(api, _RULE, input={**rule, "measure": {"quantity": by_user}})
+
+
+def evaluate(url: str, *instants: str) -> None:
+    """Evaluate all rules as of these instants."""
+
+    async def run() -> None:
+        database = await Database.connect(Settings(database_url=url), LIMITS)
+        try:
+            for instant in instants:
+                assert await Evaluator(database, LIMITS).run(at(instant)) is not None
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+async def _tell(url: str) -> None:
+    """Publish something just now: what was told of as long ago as usage is, is forgotten."""
+    database = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        async with database.transaction() as connection:
+            await publish(connection, OutboxEvent(type="test.made", subject=f"account/{MINE}", data={}))
+    finally:
+        await database.close()
+
+
+def alarm(api: Api, url: str) -> None:
+    """Alerts of one's own that are resolved, by a rule that is switched off: so nothing becomes of them in any world."""
+    destination = {"key": "team", "kind": "WEBHOOK"}
+    done(api, _DESTINATION, input={**destination, "url": "https://hooks.test/"})
+    watch(api, "mine", [MINE])
+    evaluate(url, "2026-09-10", "2026-10-01")
+    asyncio.run(_tell(url))
+    watch(api, "mine", [MINE], enabled=False)
+    # What waits there is not sent: nobody listens.
+    done(api, _DESTINATION, input={**destination, "enabled": False})
+
+
 def refuse(api: Api, account: str, key: str = ADMIN_KEY) -> None:
     """Events that are refused, and kept; of a caller that is bound, also others' accounts'."""
     events = [{"id": account, "source": "gateway"}, {"id": f"{account}?", "account": account, "quantity": "x"}]
@@ -229,6 +282,7 @@ def make_base(url: str) -> str:
         credit(api, MINE, "calls", quantity={"quantity": "1.5", "meter": "calls"})
         bill(api, "s-acme-1")
         refuse(api, MINE, partner)
+        alarm(api, url)
     return partner
 
 
@@ -247,24 +301,29 @@ def add_first(api: Api) -> None:
         bill(api, f"s-{account}-1")
         refuse(api, account)
     _sneak(api, "beta")
+    watch(api, "a-others", OTHERS)
+    watch(api, "of-everyone", [MINE, *OTHERS], user={"in": ["mole"]})
 
 
 def add_others(api: Api) -> None:
     """What is hidden in the worlds beside it: something else."""
     customer(api, "gamma", ["s-gamma-1"], ["rat"], quantity="250", product="secret")
     refuse(api, "gamma")
+    watch(api, "z-gamma", ["gamma"])
 
 
 def add_subscription(api: Api) -> None:
     """What a caller does not see that is bound to one's own subscription."""
     customer(api, MINE, ["s-acme-2"], ["ana", "zoe"], quantity="11", source="other", product="novel")
     credit(api, MINE, "second")
+    watch(api, "second", [MINE], subscription={"in": ["s-acme-2"]})
     bill(api, "s-acme-2")
 
 
 def add_user(api: Api) -> None:
     """What a caller does not see that is bound to one's own user."""
     use(api, MINE, ["s-acme-1"], ["zoe"], quantity="11", product="novel")
+    watch(api, "zoe", [MINE], user={"in": ["zoe"]})
 
 
 def _sneak(api: Api, account: str) -> None:

@@ -1,0 +1,33 @@
+-- name: take_turn
+-- Nobody else publishes of this subject until we have committed: its notifications become visible in their order. $1 subject.
+SELECT pg_advisory_xact_lock(hashtextextended('notifications of ' || $1::text, 0));
+
+-- name: publish
+-- Add a notification, and a delivery for each destination that takes it. What we gave up goes on waiting there, what somebody
+-- switched off gets nothing. $1 id, $2 type, $3 subject, $4 data, $5 by then it is due.
+WITH published AS (
+    INSERT INTO notification (id, type, subject, data, published_at) VALUES ($1, $2, $3, $4, $5)
+    RETURNING sequence, type, subject, published_at
+), queued AS (
+    INSERT INTO delivery (destination_id, sequence, subject, due_at)
+    SELECT destination.id, published.sequence, published.subject, published.published_at
+    FROM published
+    JOIN destination ON destination.enabled AND (
+        cardinality(destination.types) = 0
+        OR EXISTS (
+            SELECT FROM unnest(destination.types) AS taken (type)
+            WHERE published.type = taken.type OR starts_with(published.type, taken.type || '.')
+        )
+    )
+)
+SELECT sequence FROM published;
+
+-- name: forget_older
+-- Forget notifications that were published before $1, with their deliveries and attempts; say how many. At most $2 at once.
+WITH forgotten AS (
+    DELETE FROM notification WHERE sequence IN (
+        SELECT sequence FROM notification WHERE published_at < $1 ORDER BY sequence LIMIT $2
+    )
+    RETURNING sequence
+)
+SELECT count(*) FROM forgotten;
