@@ -4,7 +4,7 @@ Every key of events, identities, pending buckets and rollups starts with the acc
 compared by bytes, the same on every machine and after every upgrade of its C library.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -470,6 +470,88 @@ credit_entry: Final = sa.Table(
     sa.Index(None, "grant_id", "effective_at"),
     sa.Index(None, "statement_id"),
     sa.Index(None, "drawn_id"),
+)
+
+def _of_subject() -> list[sa.Column[Any]]:
+    # Whose it is: an account, a subscription or a user, and its key; the account is the owner's, or the account itself.
+    return [
+        _text("account", required=True),
+        sa.Column("sequence", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        _text("subject", required=True),
+        _text("key", required=True),
+    ]
+
+
+def _learned() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("recorded_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+        _text("recorded_by", required=True),
+    ]
+
+
+_ANY_SUBJECT: Final = "subject IN ('ACCOUNT', 'SUBSCRIPTION', 'USER')"
+
+# Values that somebody told us of a subject: surveys, tickets, a pulse. Rows are only added; `at` is when it was so.
+signal: Final = sa.Table(
+    "signal",
+    METADATA,
+    *_of_subject(),
+    _text("name", required=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at", INSTANT, nullable=False),
+    _text("source", required=True),
+    _text("external_id"),
+    _text("note"),
+    sa.Column("expires_at", INSTANT),
+    *_learned(),
+    # Hashes: of the source and its id, or of all that it says; and of all that it says.
+    sa.Column("identity", sa.LargeBinary, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.UniqueConstraint("account", "identity"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.Index("signal_of_subject_idx", "account", "subject", "key", "name", "at"),
+    sa.Index(None, "at"),
+)
+
+# From when on a subject has which attributes; a JSON null is that it has none of the name any more.
+attribute_fact: Final = sa.Table(
+    "attribute_fact",
+    METADATA,
+    *_of_subject(),
+    _text("name", required=True),
+    sa.Column("value", postgresql.JSONB, nullable=False),
+    sa.Column("at", INSTANT, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.Index("attribute_fact_of_subject_idx", "account", "subject", "key", "name", "at"),
+)
+
+# What became of accounts and subscriptions.
+outcome: Final = sa.Table(
+    "outcome",
+    METADATA,
+    *_of_subject(),
+    _text("kind", required=True),
+    sa.Column("at", INSTANT, nullable=False),
+    # By how much recurring revenue of a month moved.
+    sa.Column("mrr_delta", sa.Numeric),
+    _text("currency_code"),
+    _text("reason"),
+    _text("source", required=True),
+    _text("external_id"),
+    *_learned(),
+    sa.Column("identity", sa.LargeBinary, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.UniqueConstraint("account", "identity"),
+    sa.CheckConstraint("subject IN ('ACCOUNT', 'SUBSCRIPTION')", name="subject"),
+    sa.CheckConstraint(
+        "kind IN ('RENEWED', 'CHURNED', 'CONTRACTED', 'EXPANDED', 'CONVERTED', 'TRIAL_LOST')", name="kind"
+    ),
+    sa.CheckConstraint("(mrr_delta IS NULL) = (currency_code IS NULL)", name="amount"),
+    sa.Index("outcome_of_subject_idx", "account", "subject", "key", "at"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.
