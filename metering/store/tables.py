@@ -554,6 +554,104 @@ outcome: Final = sa.Table(
     sa.Index("outcome_of_subject_idx", "account", "subject", "key", "at"),
 )
 
+# Scorecards as they were published; rows are only added. Those of health/defaults.py are in force without being here.
+scorecard: Final = sa.Table(
+    "scorecard",
+    METADATA,
+    _text("key", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    _text("subject", required=True),
+    _text("purpose", required=True),
+    # As health/definitions.py reads it.
+    sa.Column("definition", postgresql.JSONB, nullable=False),
+    sa.Column("published_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("published_by", required=True),
+    sa.PrimaryKeyConstraint("key", "version"),
+    sa.CheckConstraint("version > 0", name="version"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# What is known of each metric of a subject on a day, as it was measured last.
+measured: Final = sa.Table(
+    "measured",
+    METADATA,
+    _text("account", required=True),
+    _text("subject", required=True),
+    _text("key", required=True),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False),
+    # As metering/health/records.py writes them, by metric.
+    sa.Column("metrics", postgresql.JSONB, nullable=False),
+    sa.PrimaryKeyConstraint("account", "subject", "key", "as_of"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# Scores of days, with their reasons. A day that is computed anew is another row: what was known before stays on record.
+health: Final = sa.Table(
+    "health",
+    METADATA,
+    _text("account", required=True),
+    _text("subject", required=True),
+    _text("key", required=True),
+    _text("purpose", required=True),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False),
+    _text("scorecard", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    # NULL: too little is known.
+    sa.Column("score", sa.Double),
+    _text("band", required=True),
+    sa.Column("coverage", sa.Double, nullable=False),
+    sa.Column("baseline", sa.Double, nullable=False),
+    # Before caps and overrides.
+    sa.Column("raw", sa.Double, nullable=False),
+    # As metering/health/records.py writes them.
+    sa.Column("drivers", postgresql.JSONB, nullable=False),
+    sa.Column("adjustment", postgresql.JSONB),
+    sa.PrimaryKeyConstraint("account", "subject", "key", "purpose", "as_of", "computed_at"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# A person's word on one score: bounds with a reason and an end. Rows are only added.
+health_override: Final = sa.Table(
+    "health_override",
+    METADATA,
+    *_of_subject(),
+    _text("purpose", required=True),
+    sa.Column("lowest", sa.Double),
+    sa.Column("highest", sa.Double),
+    _text("reason", required=True),
+    sa.Column("set_on", sa.Date, nullable=False),
+    sa.Column("expires_on", sa.Date, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.CheckConstraint("set_on < expires_on", name="period"),
+    sa.CheckConstraint("lowest IS NOT NULL OR highest IS NOT NULL", name="bounds"),
+    sa.Index("health_override_of_subject_idx", "account", "subject", "key", "purpose", "expires_on"),
+)
+
+# Whose scores are to be computed anew, from which day on. Append-only; the scorer deletes what it worked off.
+health_dirty: Final = sa.Table(
+    "health_dirty",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("account", required=True),
+    sa.Column("since", sa.Date, nullable=False),
+    sa.Column("marked_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index(None, "account"),
+)
+
+# The days on which everybody was scored; of one that is not done yet, through which account it is.
+health_day: Final = sa.Table(
+    "health_day",
+    METADATA,
+    sa.Column("as_of", sa.Date, primary_key=True),
+    sa.Column("started_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("through"),
+    sa.Column("completed_at", INSTANT),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",
