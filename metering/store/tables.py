@@ -472,6 +472,7 @@ credit_entry: Final = sa.Table(
     sa.Index(None, "drawn_id"),
 )
 
+
 def _of_subject() -> list[sa.Column[Any]]:
     # Whose it is: an account, a subscription or a user, and its key; the account is the owner's, or the account itself.
     return [
