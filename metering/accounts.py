@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from health.scorecards import Subject
+from metering.attribute_facts import log_attributes
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError
 from metering.input_faults import attributes_issues, name_issues
 from metering.keys import Caller
@@ -13,6 +15,7 @@ from metering.limits import Limits
 from metering.store.pool import Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 
 
 class AccountOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +51,9 @@ async def put_account(database: Database, order: AccountOrder, key: Caller, limi
         row = await connection.fetchrow(sql("accounts.put_account"), order.key, order.name, attributes, key.signature)
         if row is None:
             row = await connection.fetchrow(sql("accounts.find_account"), order.key)
+        else:
+            ref = SubjectRef(Subject.ACCOUNT, order.key, order.key)
+            await log_attributes(connection, ref, order.attributes, key.signature)
     return _account(row)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from health.scorecards import Scorecard
 from metering.accounts import Account, AccountOrder, put_account
 from metering.allowance import Allowances
 from metering.config import Settings
@@ -13,6 +14,12 @@ from metering.corrections import CorrectionOrder, correct_event
 from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
+from metering.health.band_migration import BandMigration, band_migration
+from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
+from metering.health.outcomes import OutcomeOrder, record_outcomes
+from metering.health.overriding import OverrideOrder, override_health
+from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
+from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
 from metering.ingest.bodies import PlainEvents
@@ -26,7 +33,7 @@ from metering.meters import Definition, Meter, put_meter
 from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
-from metering.reach import Reach
+from metering.reach import EVERYTHING, Reach
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
@@ -35,6 +42,7 @@ from metering.statements.history import FinalStatement
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 from metering.subscriptions import Subscription, SubscriptionOrder, put_subscription
 from metering.tokens import tokens_of
 from metering.worker import Worker
@@ -84,6 +92,39 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def put_account(self, order: AccountOrder, key: Caller) -> Account:
         """Make an account, or change it; see metering/accounts.py."""
         return await put_account(self.database, order, key, self.limits)
+
+    async def put_user(self, order: UserOrder, key: Caller) -> SubjectRef:
+        """Say what is known of a user; see metering/health/users.py."""
+        return await put_user(self.database, order, key, self.limits)
+
+    async def record_signals(self, orders: Sequence[SignalOrder], key: Caller) -> Recorded:
+        """Record signals; see metering/health/signals.py."""
+        return await record_signals(self.database, orders, key, self.limits)
+
+    async def set_pulse(self, order: SignalOrder, key: Caller) -> Recorded:
+        """Record a pulse; see metering/health/signals.py."""
+        return await set_pulse(self.database, order, key, self.limits)
+
+    async def record_outcomes(self, orders: Sequence[OutcomeOrder], key: Caller) -> Recorded:
+        """Record outcomes; see metering/health/outcomes.py."""
+        return await record_outcomes(self.database, orders, key, self.limits)
+
+    async def override_health(self, order: OverrideOrder, key: Caller) -> SubjectRef:
+        """Bound a score; see metering/health/overriding.py."""
+        return await override_health(self.database, order, key, self.limits)
+
+    async def publish_scorecard(
+        self, draft: ScorecardDraft, key: Caller, *, dry_run: bool
+    ) -> tuple[Scorecard, list[BandMigration]]:
+        """Publish a scorecard, or say what it would be; and who moves from band to band by it, as of today."""
+        # Looked at before it is published: those who have a score have it by the cards that were in force.
+        async with self.snapshot(EVERYTHING) as snapshot:
+            card = (await publish_scorecard(self.database, draft, key, self.limits, dry_run=True)).card
+            today = (await snapshot.horizon()).as_of.astimezone(UTC).date()
+            moved = await band_migration(snapshot, await read_cards(snapshot), card, today, self.limits)
+        if not dry_run:
+            card = (await publish_scorecard(self.database, draft, key, self.limits)).card
+        return card, moved
 
     async def finalize_statement(self, subscription: str, at: datetime, key: Caller) -> FinalStatement:
         """Freeze a statement; see metering/statements/finalize.py."""

@@ -88,13 +88,13 @@ def upgrade() -> None:
     # Since when they are so is not known; since when they were last changed is.
     op.execute(
         "INSERT INTO attribute_fact (account, subject, key, name, value, at, recorded_by) "
-        "SELECT key, 'ACCOUNT', key, name, value, changed_at, changed_by "
-        "FROM account, jsonb_each(attributes) AS attribute (name, value)"
+        "SELECT key, 'ACCOUNT', key, said.name, said.value, changed_at, changed_by "
+        "FROM account, jsonb_each(attributes) AS said (name, value)"
     )
     op.execute(
         "INSERT INTO attribute_fact (account, subject, key, name, value, at, recorded_by) "
-        "SELECT account, 'SUBSCRIPTION', key, name, value, changed_at, changed_by "
-        "FROM subscription, jsonb_each(attributes) AS attribute (name, value)"
+        "SELECT account, 'SUBSCRIPTION', key, said.name, said.value, changed_at, changed_by "
+        "FROM subscription, jsonb_each(attributes) AS said (name, value)"
     )
 
 
