@@ -165,18 +165,18 @@ class Question(msgspec.Struct, frozen=True):
     days_end: datetime
     complete_at: datetime
 
-    async def rows(self, name: str, *arguments: object) -> list[Any]:
-        """The rows of a statement; with everybody's, whatever it joins is large."""
-        return await self.snapshot.fetch(name, arguments, hashed=self.accounts is None)
+    async def rows(self, statement: str, *arguments: object) -> list[Any]:
+        """The rows of a statement; whatever it joins may be large, and PostgreSQL expects little of it."""
+        return await self.snapshot.fetch(statement, arguments, hashed=True)
 
-    async def of_lookback(self, name: str, *arguments: object) -> list[Any]:
+    async def of_lookback(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement over all that is looked back to."""
         since = self.as_of - timedelta(days=LOOKBACK_DAYS)
-        return await self.rows(name, self.accounts, self.as_of, since, self.days_end, self.complete_at, *arguments)
+        return await self.rows(statement, self.accounts, self.as_of, since, self.days_end, self.complete_at, *arguments)
 
-    async def of_window(self, name: str, *arguments: object) -> list[Any]:
+    async def of_window(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement that says itself how far it looks back."""
-        return await self.rows(name, self.accounts, self.as_of, self.days_end, self.complete_at, *arguments)
+        return await self.rows(statement, self.accounts, self.as_of, self.days_end, self.complete_at, *arguments)
 
 
 async def ask(snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date) -> Question:

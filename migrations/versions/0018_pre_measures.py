@@ -2,9 +2,10 @@
 
 Kind: pre (additive; the previous release runs on it)
 
-Usage by day is rollups of whole days, and beside them whatever is not in these yet: a function of one SELECT, which PostgreSQL and TimescaleDB put in the place of its call: the statements of
-metering/store/sql/measures.sql then read the rollups that are there, and no table of their own has to be kept up
-(docs/adr/0021). Its text is looked up when it is called, so that later migrations may make rollups anew.
+Usage by day is rollups of whole days, and beside them whatever is not in these yet: a function of one SELECT, which
+PostgreSQL and TimescaleDB put in the place of its call. The statements of metering/store/sql/measures.sql then read the rollups
+that are there, and no table of their own has to be kept up (docs/adr/0021). Its text is looked up when it is called, so that
+later migrations may make rollups anew.
 """
 
 from alembic import op

@@ -153,7 +153,9 @@ class World(msgspec.Struct, frozen=True, dict=True):
         means = []
         for sold in self.running(ref):
             days = [self.as_of - timedelta(days=back) for back in range(1, 29)]
-            held = [seats for day in days if day >= sold.starts_on for seats in [seats_on(sold, day)] if seats is not None]
+            held = [
+                seats for day in days if day >= sold.starts_on for seats in [seats_on(sold, day)] if seats is not None
+            ]
             means += [fmean(held)] if held else []
         return fsum(means)
 
@@ -167,7 +169,10 @@ class World(msgspec.Struct, frozen=True, dict=True):
         """A list of features."""
         refs = [ref]
         if ref.subject is not Subject.SUBSCRIPTION:
-            refs += [SubjectRef(Subject.SUBSCRIPTION, ref.account, sold.key) for sold in self.running(of_account(ref.account))]
+            refs += [
+                SubjectRef(Subject.SUBSCRIPTION, ref.account, sold.key)
+                for sold in self.running(of_account(ref.account))
+            ]
         return {each for one in refs for each in self.said(one, name) or ()}
 
     def offered(self, ref: SubjectRef) -> set[str]:
@@ -334,9 +339,7 @@ class World(msgspec.Struct, frozen=True, dict=True):
                 before = [day for day in days if day < self.days(28)[0]]
                 if ref.subject is subject and before:
                     end = self.as_of - timedelta(days=29)
-                    recencies.append(
-                        (float((end - before[-1]).days), len(before) - 1.0, float((end - before[0]).days))
-                    )
+                    recencies.append((float((end - before[-1]).days), len(before) - 1.0, float((end - before[0]).days)))
                     active.append(len(days) > len(before))
             found[subject] = fit_activity(recencies, active) if recencies else UNCALIBRATED
         return found
@@ -501,11 +504,17 @@ def of_people(world: World, ref: SubjectRef) -> dict[str, Found]:
     }
     amount = of_contracts(world, ref)["monthly_amount"]
     found["cost_per_active"] = amount if isinstance(amount, str) else (amount / active if active else UNKNOWN)
-    return found if ref.subject is not Subject.ACCOUNT else {**found, **of_whole_account(world, ref, now, before, events)}
+    return (
+        found if ref.subject is not Subject.ACCOUNT else {**found, **of_whole_account(world, ref, now, before, events)}
+    )
 
 
 def of_whole_account(
-    world: World, ref: SubjectRef, now: Mapping[SubjectRef, Sequence[date]], before: set[SubjectRef], events: Sequence[float]
+    world: World,
+    ref: SubjectRef,
+    now: Mapping[SubjectRef, Sequence[date]],
+    before: set[SubjectRef],
+    events: Sequence[float],
 ) -> dict[str, Found]:
     """What accounts have."""
     l28 = [float(len(days)) for days in now.values()]
@@ -513,8 +522,9 @@ def of_whole_account(
     firsts = {user: days[0] for user in users if (days := world.active_days(world.of(user)))}
     new = {user for user, first in firsts.items() if first >= world.days(28)[0]}
     provisioned = [
-        user for user in world.attributes if user.subject is Subject.USER and user.account == ref.account
-        and world.flag(user, "provisioned")
+        user
+        for user in world.attributes
+        if user.subject is Subject.USER and user.account == ref.account and world.flag(user, "provisioned")
     ]
     gaps = [median(world.gaps[user]) for user in users if user in world.gaps]
     covering = [days for days in (1, 7, 14, 28) if gaps and sum(gap <= days for gap in gaps) / len(gaps) >= 0.8]
@@ -580,7 +590,5 @@ def of_contracts(world: World, ref: SubjectRef) -> dict[str, Found]:
         "monthly_amount": sum(amounts) if amounts and one_currency else none,
         "renewal_days": (min(renewals) - world.as_of).days if renewals else none,
         "trial_days_left": (min(trials) - world.as_of).days if trials else NOT_APPLICABLE,
-        "time_to_value_days": UNKNOWN
-        if not core_days or began_on is None
-        else max(0, (core_days[0] - began_on).days),
+        "time_to_value_days": UNKNOWN if not core_days or began_on is None else max(0, (core_days[0] - began_on).days),
     }
