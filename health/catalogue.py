@@ -110,7 +110,9 @@ _METRICS: Final = (
     _metric("activation", "share", _ALL, "steps of the onboarding checklist that are done"),
     _metric("time_to_value_days", "days", _PAYING, "from the start to the first use of a core feature"),
     _metric("cohort_position", "percentile", _PAYING, "active days so far among past subscriptions of the same age"),
-    _metric("allowance_use", "share", _PAYING, "quantity by included quantity; unknown below a fifth of the period"),
+    _metric(
+        "allowance_use", "share", _PAYING, "quantity by what is included so far; unknown in a period's first fifth"
+    ),
     _metric("age_days", "days", _ALL, "since the subscription started"),
     _metric("renewal_days", "days", _PAYING, "to the renewal; below zero when it is past due"),
     _metric("trial_days_left", "days", _PAYING, "to the end of the trial; not applicable without one"),

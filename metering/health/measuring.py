@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from health.catalogue import CATALOGUE
 from health.measurements import Measurement
 from health.scorecards import Subject
 from health.silence import ActivityModel, Recency, fit_activity
@@ -26,8 +25,9 @@ from metering.health.gathering import (
     gather_people,
     gather_weeks,
 )
+from metering.health.included import allowance_metric, read_allowance_use
 from metering.health.norms import COHORT_DAYS, Norms
-from metering.health.told_metrics import NAMES, Told, contract_metrics, read_told, signal_metrics
+from metering.health.told_metrics import NAMES, contract_metrics, read_told, signal_metrics
 from metering.health.usage_metrics import Usage
 from metering.store.pool import Database
 from metering.store.queries import sql
@@ -73,9 +73,8 @@ async def measure(
 ) -> dict[SubjectRef, Metrics]:
     """Every metric of these subjects as a UTC day begins, against norms. The snapshot reaches their accounts."""
     question = await ask(snapshot, sorted({ref.account for ref in subjects}), as_of)
-    gathered, usage = await _gather(question, norms, subjects)
-    told = await read_told(snapshot, question.accounts, as_of)
-    return {ref: _metrics(gathered, usage, norms, told, ref) for ref in subjects}
+    gathered = await gather(question)
+    return await _measured(question, gathered, norms, subjects)
 
 
 async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dict[SubjectRef, Metrics]]:
@@ -83,9 +82,7 @@ async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dic
     norms, gathered, question = await _norms(snapshot, as_of)
     subjects = {*gathered.lives, *gathered.contracts}
     subjects |= {SubjectRef(Subject.ACCOUNT, ref.account, ref.account) for ref in subjects}
-    usage = await _complete(question, gathered, norms, subjects)
-    told = await read_told(snapshot, None, as_of)
-    return norms, {ref: _metrics(gathered, usage, norms, told, ref) for ref in subjects}
+    return norms, await _measured(question, gathered, norms, subjects)
 
 
 async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
@@ -94,18 +91,21 @@ async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
     return norms
 
 
-def _metrics(gathered: Gathered, usage: Usage, norms: Norms, told: Told, ref: SubjectRef) -> Metrics:
-    metrics = dict(usage.of(ref))
-    if ref.subject is not Subject.USER:
-        metrics |= contract_metrics(gathered, ref)
-    metrics |= signal_metrics(gathered, norms, told, ref)
-    # Some are of some kinds of subjects only; the catalogue says which.
-    return {name: found for name, found in metrics.items() if ref.subject in CATALOGUE[name].subjects}
-
-
-async def _gather(question: Question, norms: Norms, subjects: Collection[SubjectRef]) -> tuple[Gathered, Usage]:
-    gathered = await gather(question)
-    return gathered, await _complete(question, gathered, norms, subjects)
+async def _measured(
+    question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]
+) -> dict[SubjectRef, Metrics]:
+    usage = await _complete(question, gathered, norms, subjects)
+    told = await read_told(question.snapshot, question.accounts, question.as_of)
+    allowances = await read_allowance_use(question.snapshot, gathered)
+    measured = {}
+    for ref in subjects:
+        metrics = dict(usage.of(ref))
+        if ref.subject is not Subject.USER:
+            metrics |= contract_metrics(gathered, ref)
+            metrics["allowance_use"] = allowance_metric(allowances, ref)
+        metrics |= signal_metrics(gathered, norms, told, ref)
+        measured[ref] = metrics
+    return measured
 
 
 async def _complete(question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]) -> Usage:

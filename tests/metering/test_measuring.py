@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from health.catalogue import CATALOGUE
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
+from metering.aggregations import Aggregation
 from metering.corrections import correct_event
 from metering.events import AdmittedEvent, UsageEvent
 from metering.health.measuring import Measurer, measure, measure_everybody, read_norms
@@ -28,7 +29,10 @@ from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
+from rating.plans import PlanPrice
+from rating.prices import PerUnit
 from tests.conftest import Server
+from tests.metering.catalog import draft, meter, order, publish, put
 from tests.metering.second_measures import (
     NOT_APPLICABLE,
     UNKNOWN,
@@ -43,12 +47,13 @@ from tests.metering.test_exactness import KEY, connect, corrected, correction_of
 
 DAY: Final = date(2026, 6, 10)
 NOW: Final = datetime(2026, 6, 10, 7, 12, tzinfo=UTC)
-# Metrics that are made of signals have tests of their own; scores of subscriptions are no metrics of usage.
+# Metrics of signals and of plans have tests of their own; scores of subscriptions are made where scores are.
 TOLD: Final = {
+    "allowance_use",
     *("nps", "csat", "ces", "tickets_28d", "tickets_28d_per_seat", "tickets_severe_open", "invoice_overdue_days"),
     *("pulse", "touch_days"),
 }
-ELSEWHERE: Final = {"allowance_use", "subscriptions_score_mean", "subscriptions_score_lowest"}
+ELSEWHERE: Final = {"subscriptions_score_mean", "subscriptions_score_lowest"}
 
 
 class Habit(msgspec.Struct, frozen=True):
@@ -304,16 +309,20 @@ class Service:
             account = min((ref.account for ref in measured), default="nobody")
             one = await measure(snapshot, [ref for ref in measured if ref.account == account], as_of, norms)
         for ref, metrics in [*measured.items(), *one.items()]:
-            differences = differing(metrics, metrics_of(world, ref))
+            differences = differing(ref.subject, metrics, metrics_of(world, ref))
             assert not differences, (as_of, ref, differences)
         return Counter(
             name for metrics in measured.values() for name, found in metrics.items() if isinstance(found, Observed)
         )
 
 
-def differing(metrics: Mapping[str, Measurement], expected: dict[str, Found]) -> dict[str, tuple[Any, Found]]:
+def differing(
+    kind: Subject, metrics: Mapping[str, Measurement], expected: dict[str, Found]
+) -> dict[str, tuple[Any, Found]]:
     """The metrics that are not what is expected."""
     found = {name: shown(metric) for name, metric in metrics.items() if name not in TOLD}
+    known = {name for name, metric in CATALOGUE.items() if kind in metric.subjects}
+    assert metrics.keys() == known - ELSEWHERE
     assert found.keys() == expected.keys()
     return {name: (found[name], want) for name, want in expected.items() if not alike(found[name], want)}
 
@@ -534,3 +543,34 @@ def test_signals_are_what_somebody_said(servers: dict[str, Server], engine: str)
 def told_at(age: int) -> datetime:
     """Noon of a day so many days before the day."""
     return midnight(DAY - timedelta(days=age)) + timedelta(hours=12)
+
+
+def test_what_is_included_is_used_up_by_the_end_of_the_period(servers: dict[str, Server], engine: str) -> None:
+    """Allowance use is the quantity so far by what is included for as much of the period, of the price that is used most; unknown
+    in the first fifth, and not applicable where no plan includes anything.
+    """
+    habit = Habit("acme", "s-1", "u", None, "p", "f", None, Decimal(2), 9, 1, 1, 1, 9)
+
+    async def scenario(service: Service) -> None:
+        await meter(service.database, "calls")
+        await meter(service.database, "events", Aggregation.COUNT)
+        prices = [
+            PlanPrice(key=key, meter=key, price=PerUnit(Decimal(1)), included_quantity=Decimal(included))
+            for key, included in (("calls", 60), ("events", 10))
+        ]
+        await publish(service.database, draft(*prices))
+        await publish(service.database, draft(key="flat"))
+        await put(service.database, order())
+        await put(service.database, order(key="s-2", account="other", plan="flat"))
+        await service.record(events_of([habit]))
+        refs = [of_account("acme"), SubjectRef(Subject.SUBSCRIPTION, "acme", "s-1"), of_account("other")]
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            measured = await Measurer(service.database).measure(snapshot, refs, DAY)
+            early = await Measurer(service.database).measure(snapshot, refs, DAY - timedelta(days=4))
+        # Nine of thirty days are over: 9 events of 10 included, and 18 calls of 60.
+        used = [measured[ref]["allowance_use"] for ref in refs]
+        assert used[:2] == [Observed(pytest.approx(9 / 10 / (9 / 30)))] * 2
+        assert shown(used[2]) == NOT_APPLICABLE
+        assert shown(early[refs[1]]["allowance_use"]) == UNKNOWN
+
+    play(servers[engine], scenario)
