@@ -653,6 +653,15 @@ health_day: Final = sa.Table(
     sa.Column("completed_at", INSTANT),
 )
 
+# What was usual among all customers on a day, as metering/health/norms.py writes it: computed once, and then kept.
+health_norms: Final = sa.Table(
+    "health_norms",
+    METADATA,
+    sa.Column("as_of", sa.Date, primary_key=True),
+    sa.Column("computed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("norms", postgresql.JSONB, nullable=False),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",
