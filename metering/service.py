@@ -16,8 +16,10 @@ from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
 from metering.health.band_migration import BandMigration, band_migration
 from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
+from metering.health.measuring import Measurer
 from metering.health.outcomes import OutcomeOrder, record_outcomes
 from metering.health.overriding import OverrideOrder, override_health
+from metering.health.scorer import Scorer
 from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
 from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
@@ -168,7 +170,8 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
         retention = Retention(database, ages_of(settings))
-        worker = Worker(Refresher(database), retention, database, limits, settings.refresh_seconds)
+        scorer = Scorer(database, Measurer(database).measure, limits)
+        worker = Worker(Refresher(database), scorer, retention, database, limits, settings.refresh_seconds)
         worker.start()
         stack.push_async_callback(worker.close)
         writer = Writer(EventLog(database, limits), limits)
