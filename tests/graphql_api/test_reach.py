@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphql_api.nodes import named, node_id
+from graphql_api.pages import encode_cursor
 from graphql_api.schema import sdl
 from metering.keys import Scope
 from tests.conftest import ADMIN_KEY, ENGINES, Api, Server, bearer, running
@@ -28,12 +29,16 @@ from tests.graphql_api.worlds import (
     add_user,
     copy_of,
     make_base,
+    score_others,
     token,
 )
+from tests.metering.scored import resting
 
 SCHEMA: Final = build_schema(sdl())
 CALLERS: Final = ("partner", "front end", "subscription", "user", "stranger")
-READS: Final = " ".join(scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ))
+READS: Final = " ".join(
+    scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ, Scope.HEALTH_READ)
+)
 EACH_FIELD: Final = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 # What somebody who sees everything asks, to find what a caller may try: ids, and cursors of every list.
 _PERIOD: Final = 'period: {from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:00Z"}'
@@ -49,6 +54,7 @@ _EVERYTHING: Final = f"""{{
   meters {{ edges {{ cursor node {{ id }} }} }}
   plans {{ edges {{ cursor node {{ id }} }} }}
   apiKeys {{ edges {{ cursor }} }}
+  accounts {{ edges {{ cursor }} }}
 }}"""
 _names = count(1)
 # A question about everything, of each kind of list.
@@ -60,6 +66,9 @@ ALL_OF: Final = {
     "charges": f"charges(query: {{{_PERIOD}}}) {{ ... on ChargesReport {{ totals {{ amount }} }} }}",
     "statements": "statements(first: 200) { nodes { subscription total { amount } } }",
     "rejected": "rejectedEvents { nodes { body } }",
+    "customers": "accounts { nodes { key users { nodes { key activeDays28 } } } }",
+    "scores": 'accounts { nodes { health(asOf: "2026-10-02") { score } } }',
+    "portfolio": 'portfolio(asOf: "2026-10-02") { band accounts }',
 }
 
 
@@ -75,9 +84,13 @@ def worlds_of(server: Server, added: Mapping[str, Added]) -> Iterator[tuple[Worl
     with ExitStack() as stack:
         for url in (*made.values(), base):
             stack.callback(server.drop, url)
+        for url in made.values():
+            # What is usual among all customers is in scores; here are those of one's own that everybody's world has.
+            stack.enter_context(resting(url))
         apis = {name: stack.enter_context(running(url, **TOKENS)) for name, url in made.items()}
         for name, add in added.items():
             add(apis[name])
+            score_others(made[name])
             # What is new gets an id that nobody can have found: ids count up over all accounts (docs/adr/0019).
             asyncio.run(count_from(made[name], 1_000_000))
         credentials = {
@@ -127,6 +140,7 @@ def found_in(answer: dict[str, Any]) -> Found:
                 # Final statements and drafts are listed together, and are of two kinds.
                 kind = type(named(each["node"]["id"])).__name__
                 ids.setdefault(kind, []).append(each["node"]["id"])
+    cursors["users"] = [encode_cursor([key]) for key in ("ana", "mole", "zoe")]
     return Found(ids, cursors)
 
 
@@ -248,11 +262,12 @@ def test_callers_see_what_is_theirs(worlds: tuple[Worlds, Found]) -> None:
         for caller, of in answers.items()
     }
     whole = set(ALL_OF) - {"rejected"}
+    part = whole - {"scores", "portfolio"}
 
     assert {
         "partner": set(ALL_OF),
         "front end": whole,
-        "subscription": whole,
-        "user": whole - {"charges", "statements"},
+        "subscription": part,
+        "user": part - {"charges", "statements"},
         "stranger": set(),
     } == seen
