@@ -8,8 +8,10 @@ from health.measurements import Measurement, Observed
 from health.scorecards import Subject
 from metering.health.cards import ScorecardDraft, publish_scorecard
 from metering.health.scorer import Scorer
+from metering.health.scoring import keep, score_accounts
 from metering.health.signals import SignalOrder, record_signals
 from metering.limits import LIMITS, Limits
+from metering.reach import EVERYTHING
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
@@ -81,3 +83,11 @@ async def score_now(database: Database, now: datetime, limits: Limits = LIMITS) 
         assert done is not None, "nobody else scores"
         scores, more = scores + done.scores, done.more
     return scores
+
+
+async def score_beside(database: Database, day: date, *accounts: str) -> None:
+    """Score accounts on a day, also where a service runs whose scorer has the turn."""
+    async with Snapshot(database, EVERYTHING) as snapshot:
+        scores = await score_accounts(snapshot, measure, accounts, day)
+    async with database.transaction() as connection:
+        await keep(connection, scores)
