@@ -11,7 +11,7 @@ import msgspec
 from health.proportions import Difference, difference_of
 from health.scorecards import Subject
 from metering.health.conventions import SERVICE_ACCOUNT, columns_of, read_conventions
-from metering.health.gathering import Question, ask
+from metering.health.gathering import Question, ask, within
 from metering.periods import Period
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -87,13 +87,13 @@ async def read_stickiness(snapshot: Snapshot, accounts: Sequence[str] | None, as
 
 async def read_paths(snapshot: Snapshot, accounts: Sequence[str], period: Period) -> Mapping[SubjectRef, Path]:
     """Of each user the way that is walked most, from the events of a period, which are kept no longer than events are."""
-    rows = await snapshot.fetch(sql("adoption.list_paths"), [accounts, period.start, period.end])
+    rows = await snapshot.fetch(sql("adoption.list_paths"), [within(snapshot, accounts), period.start, period.end])
     return {_user(row): _path(row) for row in rows}
 
 
 async def read_concurrency(snapshot: Snapshot, accounts: Sequence[str], period: Period) -> Mapping[str, int]:
     """The most users of each account that were there at once, from the events of a period."""
-    rows = await snapshot.fetch(sql("adoption.list_peaks"), [accounts, period.start, period.end])
+    rows = await snapshot.fetch(sql("adoption.list_peaks"), [within(snapshot, accounts), period.start, period.end])
     return {row["account"]: row["users"] for row in rows}
 
 

@@ -4,7 +4,7 @@ A user is active on a day with an event that is neither a reversal (a quantity b
 UTC days, and windows end before the day as of which is measured. Nothing is looked back for longer than 52 weeks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -179,11 +179,17 @@ class Question(msgspec.Struct, frozen=True):
         return await self.rows(statement, self.accounts, self.as_of, self.days_end, self.complete_at, *arguments)
 
 
-async def ask(snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date) -> Question:
+def within(snapshot: Snapshot, accounts: Collection[str] | None) -> list[str] | None:
+    """Those of these accounts (None: of all) that the snapshot reaches; None means all."""
+    reached = snapshot.reach.of_accounts(accounts)
+    return None if reached is None else sorted(reached)
+
+
+async def ask(snapshot: Snapshot, accounts: Collection[str] | None, as_of: date) -> Question:
     """The question of what these accounts (None: all) did before a day, with where the rollups of the snapshot stand."""
     complete_at = (await snapshot.horizon()).complete_at.astimezone(UTC)
     days_end = complete_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Question(snapshot, accounts, as_of, days_end, complete_at)
+    return Question(snapshot, within(snapshot, accounts), as_of, days_end, complete_at)
 
 
 async def gather(question: Question) -> Gathered:

@@ -72,7 +72,7 @@ async def measure(
     snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date, norms: Norms
 ) -> dict[SubjectRef, Metrics]:
     """Every metric of these subjects as a UTC day begins, against norms. The snapshot reaches their accounts."""
-    question = await ask(snapshot, sorted({ref.account for ref in subjects}), as_of)
+    question = await ask(snapshot, {ref.account for ref in subjects}, as_of)
     gathered = await gather(question)
     return await _measured(question, gathered, norms, subjects)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from metering.health.gathering import within
 from metering.periods import Period
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -86,7 +87,7 @@ class Trials(msgspec.Struct, frozen=True):
 
 async def read_revenue(snapshot: Snapshot, accounts: Sequence[str] | None, period: Period) -> Sequence[Revenue]:
     """Revenue over a period, by currency, in order of it. Accounts of None are all; the snapshot reaches them."""
-    rows = await snapshot.fetch(sql("revenue.list_amounts"), [accounts, period.start, period.end])
+    rows = await snapshot.fetch(sql("revenue.list_amounts"), [within(snapshot, accounts), period.start, period.end])
     unknown: dict[str, int] = {}
     amounts: dict[tuple[str, str], list[Decimal]] = {}
     for row in rows:
@@ -108,7 +109,8 @@ async def read_trials(snapshot: Snapshot, accounts: Sequence[str] | None, period
     """Trials that began in a period, and had ended two weeks before its snapshot."""
     decided_by = (await snapshot.horizon()).as_of - timedelta(days=TRIAL_GRACE_DAYS)
     (row,) = await snapshot.fetch(
-        sql("revenue.count_trials"), [accounts, period.start, period.end, decided_by, TRIAL_GRACE_DAYS]
+        sql("revenue.count_trials"),
+        [within(snapshot, accounts), period.start, period.end, decided_by, TRIAL_GRACE_DAYS],
     )
     return Trials(row["trials"], row["converted"])
 

@@ -9,7 +9,7 @@ import msgspec
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
 from metering.health.conventions import DEPROVISIONED
-from metering.health.gathering import NO_CONTRACT, Gathered
+from metering.health.gathering import NO_CONTRACT, Gathered, within
 from metering.health.norms import Norms
 from metering.health.usage_metrics import Metrics
 from metering.store.queries import sql
@@ -89,7 +89,7 @@ async def sum_up_signals(
     snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date, name: str, days: int
 ) -> Mapping[SubjectRef, SignalSummary]:
     """What signals of any name come to over so many days before a UTC day, of each subject that there are any of."""
-    rows = await snapshot.fetch(sql("measures.sum_up_signals"), [accounts, as_of, name, days])
+    rows = await snapshot.fetch(sql("measures.sum_up_signals"), [within(snapshot, accounts), as_of, name, days])
     return {
         SubjectRef(Subject(row["subject"]), row["account"], row["key"]): SignalSummary(
             *(row[field] for field in SignalSummary.__struct_fields__)
