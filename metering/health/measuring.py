@@ -4,6 +4,7 @@ Metrics are read from the daily rollups by a few statements over sets (metering/
 came late, was corrected or voided is in the next measure. docs/adr/0021 says how.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, TypeAlias
@@ -97,15 +98,19 @@ async def _measured(
     usage = await _complete(question, gathered, norms, subjects)
     told = await read_told(question.snapshot, question.accounts, question.as_of)
     allowances = await read_allowance_use(question.snapshot, gathered)
-    measured = {}
-    for ref in subjects:
-        metrics = dict(usage.of(ref))
-        if ref.subject is not Subject.USER:
-            metrics |= contract_metrics(gathered, ref)
-            metrics["allowance_use"] = allowance_metric(allowances, ref)
-        metrics |= signal_metrics(gathered, norms, told, ref)
-        measured[ref] = metrics
-    return measured
+
+    def measured() -> dict[SubjectRef, Metrics]:
+        found = {}
+        for ref in subjects:
+            metrics = dict(usage.of(ref))
+            if ref.subject is not Subject.USER:
+                metrics |= contract_metrics(gathered, ref)
+                metrics["allowance_use"] = allowance_metric(allowances, ref)
+            found[ref] = metrics | dict(signal_metrics(gathered, norms, told, ref))
+        return found
+
+    # Of many subjects this takes a while: others are served meanwhile.
+    return await asyncio.to_thread(measured)
 
 
 async def _complete(question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]) -> Usage:
@@ -160,8 +165,8 @@ async def _norms(snapshot: Snapshot, as_of: date) -> tuple[Norms, Gathered, Ques
         as_of=as_of,
         last_on=last[0]["last_on"],
         offered={row["product"]: tuple(row["features"]) for row in offered},
-        models=_models(gathered),
-        cohorts=_cohorts(gathered, began),
+        models=await asyncio.to_thread(_models, gathered),
+        cohorts=await asyncio.to_thread(_cohorts, gathered, began),
         told=frozenset(row["name"] for row in told),
     )
     if gathered.gap is not None:

@@ -492,6 +492,11 @@ def test_nothing_is_zero_while_nobody_sends(servers: dict[str, Server], engine: 
         # 30 gaps of 2 days, 36 days up to the last on which anything came in.
         assert silent == Observed(pytest.approx(31.5 * log(1 + 37 / 63)))
         assert shown(measured[of_account("b")]["active_users"]) == NOT_APPLICABLE
+        user = SubjectRef(Subject.USER, "a", "u")
+        await service.say([Fact(user, "service_account", value=True, age=1)])
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            measured = await measure(snapshot, [user, of_account("a")], DAY, await read_norms(snapshot, DAY))
+        assert shown(measured[user]["silence"]) == shown(measured[user]["active_days"]) == NOT_APPLICABLE
 
     play(servers[engine], scenario)
 
