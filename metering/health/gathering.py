@@ -13,7 +13,14 @@ import msgspec
 
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
-from metering.health.conventions import CHAMPION, SERVICE_ACCOUNT, Conventions, columns_of, read_conventions
+from metering.health.conventions import (
+    CHAMPION,
+    ONBOARDING_STEPS,
+    SERVICE_ACCOUNT,
+    Conventions,
+    columns_of,
+    read_conventions,
+)
 from metering.health.norms import Norms
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -192,8 +199,8 @@ async def ask(snapshot: Snapshot, accounts: Collection[str] | None, as_of: date)
     return Question(snapshot, within(snapshot, accounts), as_of, days_end, complete_at)
 
 
-async def gather(question: Question) -> Gathered:
-    """All that needs nothing but itself."""
+async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
+    """All that needs nothing but itself. Norms need features only where these say when onboarding is over."""
     snapshot, accounts, as_of = question.snapshot, question.accounts, question.as_of
     conventions = await read_conventions(snapshot, accounts, as_of)
     before = await read_conventions(snapshot, accounts, as_of - timedelta(days=WINDOW_DAYS))
@@ -204,13 +211,20 @@ async def gather(question: Question) -> Gathered:
     }
     lives = dict(_by_subject(Life, await question.of_lookback(sql("measures.list_lives"), *service)))
     gaps = await question.of_lookback(sql("measures.list_gaps"), *service)
+    of_features = question
+    if is_for_norms:
+        with_steps = {ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said}
+        of_features = msgspec.structs.replace(question, accounts=sorted(with_steps))
+    uses = (
+        await of_features.of_lookback(sql("measures.list_feature_uses"), *service) if of_features.accounts != [] else []
+    )
     return Gathered(
         as_of=as_of,
         conventions=conventions,
         champions_before={ref: flag for ref in before.of if (flag := before.flag(ref, CHAMPION)) is not None},
         contracts=of_contracts,
         lives=lives,
-        uses=dict(_by_subject(FeatureUse, await question.of_lookback(sql("measures.list_feature_uses"), *service))),
+        uses=dict(_by_subject(FeatureUse, uses)),
         gaps={
             SubjectRef(Subject.USER, row["account"], row["key"]): row["median_days"]
             for row in gaps

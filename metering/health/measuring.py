@@ -80,7 +80,9 @@ async def measure(
 
 async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dict[SubjectRef, Metrics]]:
     """Norms as of a day, and every metric of whoever has a contract or was active in the year before."""
-    norms, gathered, question = await _norms(snapshot, as_of)
+    question = await ask(snapshot, None, as_of)
+    gathered = await gather(question)
+    norms = await _norms(question, gathered)
     subjects = {*gathered.lives, *gathered.contracts}
     subjects |= {SubjectRef(Subject.ACCOUNT, ref.account, ref.account) for ref in subjects}
     return norms, await _measured(question, gathered, norms, subjects)
@@ -88,8 +90,8 @@ async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dic
 
 async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
     """What is usual among all customers as of a day. The snapshot reaches everything."""
-    norms, _, _ = await _norms(snapshot, as_of)
-    return norms
+    question = await ask(snapshot, None, as_of)
+    return await _norms(question, await gather(question, is_for_norms=True))
 
 
 async def _measured(
@@ -145,9 +147,8 @@ def _began(
 # ---------------------------------------------------------------- norms
 
 
-async def _norms(snapshot: Snapshot, as_of: date) -> tuple[Norms, Gathered, Question]:
-    question = await ask(snapshot, None, as_of)
-    gathered = await gather(question)
+async def _norms(question: Question, gathered: Gathered) -> Norms:
+    snapshot, as_of = question.snapshot, question.as_of
     usage = Usage(gathered, Norms(as_of=as_of))
     contracts = gathered.contracts
     customers = [ref for ref in gathered.lives if ref.subject is not Subject.USER]
@@ -173,14 +174,10 @@ async def _norms(snapshot: Snapshot, as_of: date) -> tuple[Norms, Gathered, Ques
         norms = msgspec.structs.replace(norms, usual_gap_days=gathered.gap)
     for weeks in gathered.weeks.values():
         # The same in each of them: what these accounts say together.
-        return (
-            msgspec.structs.replace(
-                norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
-            ),
-            gathered,
-            question,
+        return msgspec.structs.replace(
+            norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
         )
-    return norms, gathered, question
+    return norms
 
 
 def _account_of(ref: SubjectRef) -> SubjectRef:

@@ -316,6 +316,7 @@ class Service:
             norms, measured = await measure_everybody(snapshot, as_of)
             account = min((ref.account for ref in measured), default="nobody")
             one = await measure(snapshot, [ref for ref in measured if ref.account == account], as_of, norms)
+            assert norms == await read_norms(snapshot, as_of)
         for ref, metrics in [*measured.items(), *one.items()]:
             differences = differing(ref.subject, metrics, metrics_of(world, ref))
             assert not differences, (as_of, ref, differences)
