@@ -4,7 +4,7 @@ A user is active on a day with an event that is neither a reversal (a quantity b
 UTC days, and windows end before the day as of which is measured. Nothing is looked back for longer than 52 weeks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
@@ -13,7 +13,14 @@ import msgspec
 
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
-from metering.health.conventions import CHAMPION, SERVICE_ACCOUNT, Conventions, columns_of, read_conventions
+from metering.health.conventions import (
+    CHAMPION,
+    ONBOARDING_STEPS,
+    SERVICE_ACCOUNT,
+    Conventions,
+    columns_of,
+    read_conventions,
+)
 from metering.health.norms import Norms
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -179,15 +186,21 @@ class Question(msgspec.Struct, frozen=True):
         return await self.rows(statement, self.accounts, self.as_of, self.days_end, self.complete_at, *arguments)
 
 
-async def ask(snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date) -> Question:
+def within(snapshot: Snapshot, accounts: Collection[str] | None) -> list[str] | None:
+    """Those of these accounts (None: of all) that the snapshot reaches; None means all."""
+    reached = snapshot.reach.of_accounts(accounts)
+    return None if reached is None else sorted(reached)
+
+
+async def ask(snapshot: Snapshot, accounts: Collection[str] | None, as_of: date) -> Question:
     """The question of what these accounts (None: all) did before a day, with where the rollups of the snapshot stand."""
     complete_at = (await snapshot.horizon()).complete_at.astimezone(UTC)
     days_end = complete_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Question(snapshot, accounts, as_of, days_end, complete_at)
+    return Question(snapshot, within(snapshot, accounts), as_of, days_end, complete_at)
 
 
-async def gather(question: Question) -> Gathered:
-    """All that needs nothing but itself."""
+async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
+    """All that needs nothing but itself. Norms need features only where these say when onboarding is over."""
     snapshot, accounts, as_of = question.snapshot, question.accounts, question.as_of
     conventions = await read_conventions(snapshot, accounts, as_of)
     before = await read_conventions(snapshot, accounts, as_of - timedelta(days=WINDOW_DAYS))
@@ -198,13 +211,20 @@ async def gather(question: Question) -> Gathered:
     }
     lives = dict(_by_subject(Life, await question.of_lookback(sql("measures.list_lives"), *service)))
     gaps = await question.of_lookback(sql("measures.list_gaps"), *service)
+    of_features = question
+    if is_for_norms:
+        with_steps = {ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said}
+        of_features = msgspec.structs.replace(question, accounts=sorted(with_steps))
+    uses = (
+        await of_features.of_lookback(sql("measures.list_feature_uses"), *service) if of_features.accounts != [] else []
+    )
     return Gathered(
         as_of=as_of,
         conventions=conventions,
         champions_before={ref: flag for ref in before.of if (flag := before.flag(ref, CHAMPION)) is not None},
         contracts=of_contracts,
         lives=lives,
-        uses=dict(_by_subject(FeatureUse, await question.of_lookback(sql("measures.list_feature_uses"), *service))),
+        uses=dict(_by_subject(FeatureUse, uses)),
         gaps={
             SubjectRef(Subject.USER, row["account"], row["key"]): row["median_days"]
             for row in gaps

@@ -4,6 +4,7 @@ Metrics are read from the daily rollups by a few statements over sets (metering/
 came late, was corrected or voided is in the next measure. docs/adr/0021 says how.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, TypeAlias
@@ -72,14 +73,16 @@ async def measure(
     snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date, norms: Norms
 ) -> dict[SubjectRef, Metrics]:
     """Every metric of these subjects as a UTC day begins, against norms. The snapshot reaches their accounts."""
-    question = await ask(snapshot, sorted({ref.account for ref in subjects}), as_of)
+    question = await ask(snapshot, {ref.account for ref in subjects}, as_of)
     gathered = await gather(question)
     return await _measured(question, gathered, norms, subjects)
 
 
 async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dict[SubjectRef, Metrics]]:
     """Norms as of a day, and every metric of whoever has a contract or was active in the year before."""
-    norms, gathered, question = await _norms(snapshot, as_of)
+    question = await ask(snapshot, None, as_of)
+    gathered = await gather(question)
+    norms = await _norms(question, gathered)
     subjects = {*gathered.lives, *gathered.contracts}
     subjects |= {SubjectRef(Subject.ACCOUNT, ref.account, ref.account) for ref in subjects}
     return norms, await _measured(question, gathered, norms, subjects)
@@ -87,8 +90,8 @@ async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dic
 
 async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
     """What is usual among all customers as of a day. The snapshot reaches everything."""
-    norms, _, _ = await _norms(snapshot, as_of)
-    return norms
+    question = await ask(snapshot, None, as_of)
+    return await _norms(question, await gather(question, is_for_norms=True))
 
 
 async def _measured(
@@ -97,15 +100,19 @@ async def _measured(
     usage = await _complete(question, gathered, norms, subjects)
     told = await read_told(question.snapshot, question.accounts, question.as_of)
     allowances = await read_allowance_use(question.snapshot, gathered)
-    measured = {}
-    for ref in subjects:
-        metrics = dict(usage.of(ref))
-        if ref.subject is not Subject.USER:
-            metrics |= contract_metrics(gathered, ref)
-            metrics["allowance_use"] = allowance_metric(allowances, ref)
-        metrics |= signal_metrics(gathered, norms, told, ref)
-        measured[ref] = metrics
-    return measured
+
+    def measured() -> dict[SubjectRef, Metrics]:
+        found = {}
+        for ref in subjects:
+            metrics = dict(usage.of(ref))
+            if ref.subject is not Subject.USER:
+                metrics |= contract_metrics(gathered, ref)
+                metrics["allowance_use"] = allowance_metric(allowances, ref)
+            found[ref] = metrics | dict(signal_metrics(gathered, norms, told, ref))
+        return found
+
+    # Of many subjects this takes a while: others are served meanwhile.
+    return await asyncio.to_thread(measured)
 
 
 async def _complete(question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]) -> Usage:
@@ -140,9 +147,8 @@ def _began(
 # ---------------------------------------------------------------- norms
 
 
-async def _norms(snapshot: Snapshot, as_of: date) -> tuple[Norms, Gathered, Question]:
-    question = await ask(snapshot, None, as_of)
-    gathered = await gather(question)
+async def _norms(question: Question, gathered: Gathered) -> Norms:
+    snapshot, as_of = question.snapshot, question.as_of
     usage = Usage(gathered, Norms(as_of=as_of))
     contracts = gathered.contracts
     customers = [ref for ref in gathered.lives if ref.subject is not Subject.USER]
@@ -160,22 +166,18 @@ async def _norms(snapshot: Snapshot, as_of: date) -> tuple[Norms, Gathered, Ques
         as_of=as_of,
         last_on=last[0]["last_on"],
         offered={row["product"]: tuple(row["features"]) for row in offered},
-        models=_models(gathered),
-        cohorts=_cohorts(gathered, began),
+        models=await asyncio.to_thread(_models, gathered),
+        cohorts=await asyncio.to_thread(_cohorts, gathered, began),
         told=frozenset(row["name"] for row in told),
     )
     if gathered.gap is not None:
         norms = msgspec.structs.replace(norms, usual_gap_days=gathered.gap)
     for weeks in gathered.weeks.values():
         # The same in each of them: what these accounts say together.
-        return (
-            msgspec.structs.replace(
-                norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
-            ),
-            gathered,
-            question,
+        return msgspec.structs.replace(
+            norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
         )
-    return norms, gathered, question
+    return norms
 
 
 def _account_of(ref: SubjectRef) -> SubjectRef:

@@ -18,6 +18,7 @@ from metering.health.conventions import (
     FEATURES,
     ONBOARDING_STEPS,
     PROVISIONED,
+    SERVICE_ACCOUNT,
 )
 from metering.health.gathering import BASELINE_DAYS, WINDOW_DAYS, FeatureUse, Gathered, Life, People
 from metering.health.norms import COHORT_DAYS, Norms
@@ -27,6 +28,7 @@ Metrics: TypeAlias = Iterator[tuple[str, Measurement]]
 
 NOBODY_SENDS: Final = Unknown("no events came in from anybody in 28 days")
 _NEVER: Final = Unknown("never active")
+_NO_PERSON: Final = NotApplicable("a service account is no person")
 _NO_USERS: Final = NotApplicable("no event names a user")
 _NO_ACTIVE_USER: Final = NotApplicable("no active user")
 _NO_SEATS: Final = NotApplicable("no seats are sold")
@@ -63,8 +65,11 @@ class Usage:
     def of(self, ref: SubjectRef) -> Metrics:
         """Every metric of a subject that is made of usage."""
         found = self._of_user(ref) if ref.subject is Subject.USER else self._of_customer(ref)
+        instead: Measurement | None = NOBODY_SENDS if self._norms.last_on is None else None
+        if ref.subject is Subject.USER and self._all.conventions.flag(ref, SERVICE_ACCOUNT):
+            instead = _NO_PERSON
         for name, measurement in found:
-            yield name, NOBODY_SENDS if self._norms.last_on is None else measurement
+            yield name, measurement if instead is None else instead
         yield "activation", self._activation(ref)
         began_on = self._all.began_on(ref)
         yield "age_days", _NEVER if began_on is None else Observed(float((self._all.as_of - began_on).days))

@@ -20,6 +20,7 @@ from metering.aggregations import Aggregation
 from metering.corrections import correct_event
 from metering.events import AdmittedEvent, UsageEvent
 from metering.health.measuring import Measurer, measure, measure_everybody, read_norms
+from metering.health.told_metrics import SignalSummary, sum_up_signals
 from metering.health.usage_metrics import NOBODY_SENDS
 from metering.ingest.batch import Writer
 from metering.limits import LIMITS
@@ -139,7 +140,8 @@ def habits(draw: st.DrawFn, account: str) -> Habit:
         last_age=last_age,
         every_days=every,
         copies=copies,
-        hour=draw(st.integers(0, 23)),
+        # The rollups end at seven.
+        hour=draw(st.sampled_from([0, 6, 7, 7, 23])),
     )
 
 
@@ -202,6 +204,12 @@ def beginnings(draw: st.DrawFn) -> tuple[list[Habit], list[Sold], list[Fact]]:
     """Two accounts."""
     accounts = ["a", "b"]
     drawn = [habit for account in accounts for habit in draw(st.lists(habits(account), min_size=1, max_size=9))]
+    # Something of today, below the rollups' end and above it.
+    today = msgspec.structs.replace(
+        drawn[0], first_age=0, last_age=0, quantity=Decimal(1), copies=draw(st.integers(0, 3))
+    )
+    early, late = msgspec.structs.replace(today, hour=6), msgspec.structs.replace(today, hour=7)
+    drawn = [early, *drawn, early, late]
     sold = [draw(solds(account, name)) for account in accounts for name in draw(st.sampled_from(["", "s", "st", "su"]))]
     said = [fact for account in accounts for fact in draw(st.lists(facts(account), max_size=6))]
     return drawn, sold, said
@@ -308,6 +316,7 @@ class Service:
             norms, measured = await measure_everybody(snapshot, as_of)
             account = min((ref.account for ref in measured), default="nobody")
             one = await measure(snapshot, [ref for ref in measured if ref.account == account], as_of, norms)
+            assert norms == await read_norms(snapshot, as_of)
         for ref, metrics in [*measured.items(), *one.items()]:
             differences = differing(ref.subject, metrics, metrics_of(world, ref))
             assert not differences, (as_of, ref, differences)
@@ -394,8 +403,9 @@ def test_every_metric_is_the_naive_one(servers: dict[str, Server], engine: str, 
             if place in service.in_effect:
                 values = st.sampled_from([{}, {"user": "w"}, {"quantity": Decimal(-2)}, {"feature": None}])
                 await service.correct(place, data.draw(values))
-        await service.check(DAY)
-        await service.check(DAY - timedelta(days=data.draw(st.sampled_from([1, 28, 100]))))
+        # The day that is not over, which rollups hold in part, and one that is.
+        await service.check(DAY + timedelta(days=1))
+        await service.check(DAY - timedelta(days=data.draw(st.sampled_from([0, 0, 1, 28, 100]))))
 
     play(servers[engine], scenario)
 
@@ -407,7 +417,7 @@ def crowd(accounts: int) -> tuple[list[Habit], list[Sold]]:
         account = f"account {number:02}"
         age = 20 + (number * 37) % 300
         sold.append(Sold(account, f"{account} s", DAY - timedelta(days=age), ((DAY - timedelta(days=age), 3),)))
-        for place, user in enumerate("uv"):
+        for place, user in enumerate("uvw"[: 2 + number % 2]):
             drawn.append(
                 Habit(
                     account=account,
@@ -421,7 +431,7 @@ def crowd(accounts: int) -> tuple[list[Habit], list[Sold]]:
                     first_age=age,
                     last_age=1 + number % 5 + (30 if number % 9 == 4 else 0),
                     every_days=1 + (number + place) % 6,
-                    copies=1 + number % 4 if number % 7 else 8,
+                    copies=1 if number % 7 else 8,
                     hour=9,
                 )
             )
@@ -441,7 +451,7 @@ def test_what_is_usual_among_many_is_taken_into_account(servers: dict[str, Serve
         observed = await service.check(DAY)
         never = {name for name, metric in CATALOGUE.items() if not observed[name] and name not in TOLD | ELSEWHERE}
         assert never == {
-            *("breadth_core", "time_to_value_days", "activation", "trial_days_left", "renewal_days", "mix_shift"),
+            *("breadth_core", "time_to_value_days", "activation", "trial_days_left", "renewal_days"),
             *("monthly_amount", "cost_per_active", "never_used_users"),
         }
         assert observed["cohort_position"] > 5
@@ -450,7 +460,7 @@ def test_what_is_usual_among_many_is_taken_into_account(servers: dict[str, Serve
             measurer = Measurer(service.database)
             before = await measurer.measure(snapshot, refs, DAY)
             norms = await measurer.norms(snapshot, DAY)
-        others = [msgspec.structs.replace(habit, copies=40) for habit in drawn[30:60:2]]
+        others = [msgspec.structs.replace(habit, copies=9) for habit in drawn[30:60]]
         await service.record(events_of(others, "other"))
         async with Snapshot(service.database, EVERYTHING) as snapshot:
             assert await Measurer(service.database).norms(snapshot, DAY) == norms
@@ -483,6 +493,11 @@ def test_nothing_is_zero_while_nobody_sends(servers: dict[str, Server], engine: 
         # 30 gaps of 2 days, 36 days up to the last on which anything came in.
         assert silent == Observed(pytest.approx(31.5 * log(1 + 37 / 63)))
         assert shown(measured[of_account("b")]["active_users"]) == NOT_APPLICABLE
+        user = SubjectRef(Subject.USER, "a", "u")
+        await service.say([Fact(user, "service_account", value=True, age=1)])
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            measured = await measure(snapshot, [user, of_account("a")], DAY, await read_norms(snapshot, DAY))
+        assert shown(measured[user]["silence"]) == shown(measured[user]["active_days"]) == NOT_APPLICABLE
 
     play(servers[engine], scenario)
 
@@ -525,7 +540,13 @@ def test_signals_are_what_somebody_said(servers: dict[str, Server], engine: str)
         refs = [account, user, of_account("b")]
         async with Snapshot(service.database, EVERYTHING) as snapshot:
             measured = await Measurer(service.database).measure(snapshot, refs, DAY)
+            summed = await sum_up_signals(snapshot, ["a"], DAY, "nps", 41)
         found = measured[account]
+        assert summed == {
+            user: SignalSummary(3.0, 3.0, 3.0, 3.0, 3.0, 1, 20),
+            left: SignalSummary(0.0, 0.0, 0.0, 0.0, 0.0, 1, 9),
+            account: SignalSummary(8.0, pytest.approx(17 / 3), 17.0, 0.0, 9.0, 3, 30),
+        }
         # A detractor (the user), a promoter and one between them.
         assert found["nps"] == Observed(0.0, told_at(20), None, 3)
         assert found["csat"] == Observed(50.0, told_at(1), None, 2)
