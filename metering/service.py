@@ -28,6 +28,7 @@ from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Refusals
+from metering.key_digests import kept_secret
 from metering.key_uses import KeyUses
 from metering.keys import Caller, KeyRing
 from metering.limits import Limits
@@ -39,6 +40,7 @@ from metering.reach import EVERYTHING, Reach
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
+from metering.seal import Seal
 from metering.statements.finalize import finalize_statement, void_statement
 from metering.statements.history import FinalStatement
 from metering.store.event_log import EventLog
@@ -63,6 +65,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsEndpoint
     bodies: Bodies
     database: Database
+    # On the numbers of rows, wherever they leave the service.
+    seal: Seal
 
     async def record(self, events: Sequence[UsageEvent], key: Caller) -> Receipt:
         """Take a few events, as the endpoint does. Raises RateLimitedError, WriterFullError or DatabaseUnavailableError."""
@@ -195,4 +199,5 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             ),
             bodies=bodies,
             database=database,
+            seal=Seal(await kept_secret(database)),
         )

@@ -28,7 +28,7 @@ from graphql import (
 from hypothesis import strategies as st
 
 # What differs from one moment to the next, whatever is asked.
-OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds"})
+OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds", "CreditBalance.at"})
 DEPTH_MAX: Final = 6
 _ACCOUNTS: Final = ["acme", "acme", "aardvark", "beta", "zebra", "gamma", "nobody"]
 _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2", "s-gamma-1", "nothing"]
@@ -55,6 +55,7 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "prefix": ["", "a", "s", "mk_", "m"],
     "key": ["calls", "basic", "level", *_SUBSCRIPTIONS, *_ACCOUNTS],
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
+    "meters": ["calls", "nothing"],
     "plan": ["basic", "nothing"],
     "name": ["Anything"],
     "reason": ["wrong", "wrong", "wrong", " "],
@@ -76,6 +77,9 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "events": [0, 3],
     "overlapHours": [0, 24],
     "value": [1, 4, 9],
+    "priority": [0, 1],
+    "top": [1, 3, 100],
+    "everySeconds": [5, 60],
 }
 
 
@@ -106,7 +110,7 @@ class Asking:
         self._found = found
 
     def document(self, kind: str, field: str) -> str:
-        """A document that asks this one root field of the type `Query` or `Mutation`."""
+        """A document that asks this one root field of the type `Query`, `Mutation` or `Subscription`."""
         root = self._schema.type_map[kind]
         assert isinstance(root, GraphQLObjectType)
         asked = self._field(field, root.fields[field], 0)
@@ -131,7 +135,7 @@ class Asking:
         parts = [
             self._field(name, field, depth, f"{prefix}{name}: " if prefix else "")
             for name, field in kind.fields.items()
-            if name not in OF_THE_MOMENT and self._is_asked(field, depth)
+            if not {name, f"{kind.name}.{name}"} & OF_THE_MOMENT and self._is_asked(field, depth)
         ]
         return " ".join(["__typename", *parts])
 

@@ -52,6 +52,9 @@ mutation ($key: String!, $at: DateTime!) {
 _VOID: Final = """
 mutation ($id: ID!) { voidStatement(id: $id, reason: "wrong") { __typename ... on Problem { message } } }
 """
+_CREDIT: Final = """
+mutation ($input: GrantCreditInput!) { grantCredit(input: $input) { __typename ... on Problem { message } } }
+"""
 _CORRECT: Final = """
 mutation ($input: CorrectEventInput!) { correctEvent(input: $input) { __typename ... on Problem { message } } }
 """
@@ -165,6 +168,13 @@ def bill(api: Api, subscription: str) -> None:
     done(api, _VOID, id=frozen["id"])
 
 
+def credit(api: Api, account: str, key: str = "gift", **credit: Any) -> None:
+    """A grant of money, or what is given, that pays for what is used from September on, and was not all drawn yet."""
+    given = credit or {"amount": {"amount": "500", "currencyCode": "EUR"}}
+    grant = {"account": account, "key": key, "credit": given, "effectiveAt": "2026-09-01T00:00:00Z"}
+    done(api, _CREDIT, input=grant)
+
+
 def refuse(api: Api, account: str, key: str = ADMIN_KEY) -> None:
     """Events that are refused, and kept; of a caller that is bound, also others' accounts'."""
     events = [{"id": account, "source": "gateway"}, {"id": f"{account}?", "account": account, "quantity": "x"}]
@@ -195,6 +205,22 @@ class Worlds(msgspec.Struct, frozen=True):
         assert first.status_code == other.status_code
         return first.content, other.content
 
+    def first_answers(self, caller: str, document: str) -> tuple[Any, Any]:
+        """The first thing that a caller is sent in both worlds that asks a live question."""
+        first, other = (
+            _first_answer(self.apis[name], self.credentials[caller], document)
+            for name in ("first", self.beside[caller])
+        )
+        return first, other
+
+
+def _first_answer(api: Api, credential: str, document: str) -> Any:
+    with api.client.websocket_connect("/graphql", subprotocols=["graphql-transport-ws"]) as session:
+        session.send_json({"type": "connection_init", "payload": bearer(credential)})
+        assert {"type": "connection_ack"} == session.receive_json()
+        session.send_json({"id": "1", "type": "subscribe", "payload": {"query": document}})
+        return session.receive_json()
+
 
 def make_base(url: str) -> str:
     """Fill what all worlds have in common; return the partner's secret."""
@@ -202,6 +228,8 @@ def make_base(url: str) -> str:
     with running(url, **TOKENS) as api:
         offer(api)
         customer(api, MINE, ["s-acme-1"], ["ana", "ben", None])
+        credit(api, MINE)
+        credit(api, MINE, "calls", quantity={"quantity": "1.5", "meter": "calls"})
         bill(api, "s-acme-1")
         refuse(api, MINE, partner)
     score(url, [MINE])
@@ -242,6 +270,7 @@ def add_first(api: Api) -> None:
             quantity=quantity,
             feature=f"of-{account}",
         )
+        credit(api, account)
         bill(api, f"s-{account}-1")
         refuse(api, account)
     _sneak(api, "beta")
@@ -256,6 +285,7 @@ def add_others(api: Api) -> None:
 def add_subscription(api: Api) -> None:
     """What a caller does not see that is bound to one's own subscription."""
     customer(api, MINE, ["s-acme-2"], ["ana", "zoe"], quantity="11", source="other", product="novel")
+    credit(api, MINE, "second")
     bill(api, "s-acme-2")
 
 
