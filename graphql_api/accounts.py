@@ -1,21 +1,54 @@
-"""Accounts: what is known of a customer besides its usage."""
+"""Accounts: what is known of a customer besides its usage, its subscriptions, its users, and its health."""
 
-from typing import Annotated
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Final
 
 import msgspec
 import strawberry
 
 from graphql_api.attributes import attributes_of
+from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
+from graphql_api.health import Health, health_of
+from graphql_api.left_out import given_or_none
 from graphql_api.nodes import AccountName, Node, node_id
+from graphql_api.pages import CursorText, Edge, PageInfo, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput
-from graphql_api.scalars import JsonObject
+from graphql_api.questions import OrderDirection
+from graphql_api.scalars import Instant, JsonObject
 from graphql_api.subscriptions import SubscriptionFacts, facts_of
-from metering import accounts
-from metering.accounts import AccountOrder, find_account
+from graphql_api.users import UserConnection, users_of
+from health.scorecards import Subject
+from metering.accounts import AccountOrder
+from metering.errors import InvalidInputError
+from metering.health.customers import (
+    Customer,
+    CustomerField,
+    CustomerFilter,
+    CustomerOrder,
+    find_customer,
+    list_customers,
+)
+from metering.input_faults import attributes_issues
 from metering.keys import Scope
+from metering.limits import Limits
 from metering.service import Snapshot
+from metering.subjects import SubjectRef
 from metering.subscriptions import Subscription, read_subscriptions
+
+# Far more than scores, amounts and instants have.
+_PLACE_DIGITS_MAX: Final = 100
+_ORDERS: Final = {
+    CustomerField.KEY: "The account's key.",
+    CustomerField.SCORE: "The score for the purpose `health`, as it is now.",
+    CustomerField.SCORE_CHANGE: "That score against the one 28 days before.",
+    CustomerField.MONTHLY_AMOUNT: "What the subscriptions that run pay a month, where they are in one currency.",
+    CustomerField.RENEWS_AT: "The first renewal of the subscriptions that run.",
+}
+_field: Any = strawberry.enum(CustomerField, name="AccountOrderField")
+for _value in _field.__strawberry_definition__.values:
+    _value.description = _ORDERS[CustomerField(_value.value)]
 
 
 @strawberry.type(description="A customer.")
@@ -37,6 +70,27 @@ class Account(Node):
         async with info.context.service.snapshot(info.context.snapshot.reach) as snapshot:
             return await _subscriptions(snapshot, self.key, info)
 
+    @strawberry.field(description="By key: who has usage of the last year, or of whom something was said.")
+    async def users(self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET) -> UserConnection:
+        """See graphql_api/users.py."""
+        return await users_of(self.key, first, after or None, info)
+
+    @strawberry.field(
+        description="Its score as of a UTC day, today unless given, or of the last day before it that has one.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def health(
+        self,
+        info: MeteringInfo,
+        purpose: str = "health",
+        as_of: date | None = strawberry.UNSET,
+        known_at: Annotated[
+            Instant | None, strawberry.argument(description="As it was known then.")
+        ] = strawberry.UNSET,
+    ) -> Health | None:
+        """See graphql_api/health.py."""
+        return await health_of(SubjectRef(Subject.ACCOUNT, self.key, self.key), purpose, as_of, known_at, info)
+
 
 @strawberry.input
 class PutAccountInput:
@@ -55,15 +109,113 @@ async def resolve_put_account(given: PutAccountInput, info: MeteringInfo) -> Put
     context = info.context
     key = context.require(Scope.CATALOG_WRITE)
     order = AccountOrder(key=given.key, name=given.name, attributes=attributes_of(given.attributes))
-    return _shown(await context.service.put_account(order, key), is_new=True)
+    made = await context.service.put_account(order, key)
+    return _shown(Customer(made.key, made.name, made.attributes), is_new=True)
 
 
 async def find_account_node(name: AccountName, info: MeteringInfo) -> Account | None:
     """The account of a global id, if the caller sees it."""
-    context = info.context
-    context.require(Scope.USAGE_READ)
-    found = await find_account(context.snapshot, name.key)
+    info.context.require(Scope.USAGE_READ)
+    return await resolve_account(name.key, info)
+
+
+# ---------------------------------------------------------------- lists
+
+
+@strawberry.input(description="All that are given must hold.")
+class AccountFilter:
+    """Which accounts."""
+
+    band: list[str] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="For the purpose `health`; needs the scope HEALTH_READ, as orders by score do.",
+    )
+    attributes: JsonObject | None = strawberry.field(
+        default=strawberry.UNSET, description="Keep accounts whose attributes contain these."
+    )
+    text: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Keep accounts whose key or name contains this, in letters of either size.",
+    )
+    renews_before: Instant | None = strawberry.field(
+        default=strawberry.UNSET, description="Keep accounts with a subscription that runs and renews before."
+    )
+
+
+@strawberry.input(
+    name="AccountOrder", description="Accounts without a value are the last, whatever the direction; ties by key."
+)
+class AccountListOrder:
+    """In which order."""
+
+    field: CustomerField
+    direction: OrderDirection
+
+
+@strawberry.type
+class AccountConnection:
+    """One page of accounts."""
+
+    edges: list[Edge[Account]]
+    nodes: list[Account]
+    page_info: PageInfo
+    total_count: int
+
+
+class _AccountPlace(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor holds."""
+
+    key: CursorText
+    place: Decimal | None
+
+    def __post_init__(self) -> None:
+        if self.place is not None and not (self.place.is_finite() and abs(self.place.adjusted()) <= _PLACE_DIGITS_MAX):
+            raise ValueError("no score, amount or instant is like this")
+
+
+async def resolve_account(key: str, info: MeteringInfo) -> Account | None:
+    """The account of this key, if the caller sees it."""
+    found = await find_customer(info.context.snapshot, key)
     return None if found is None else _shown(found, is_new=False)
+
+
+async def resolve_accounts(
+    given: AccountFilter, order: AccountListOrder, first: int, after: str | None, info: MeteringInfo
+) -> AccountConnection:
+    """A page of accounts."""
+    context = info.context
+    check_first(first, context.limits, ("first",))
+    place = decode_cursor(after, _AccountPlace, ("after",)) if after else None
+    bands = given_or_none(given.band)
+    chosen = CustomerFilter(
+        bands=None if bands is None else tuple(bands),
+        attributes=_contained(given_or_none(given.attributes), context.limits),
+        text=given_or_none(given.text),
+        renews_before=given_or_none(given.renews_before),
+    )
+    ordered = CustomerOrder(order.field, descending=order.direction is OrderDirection.DESC)
+    if bands is not None or ordered.is_of_scores:
+        context.require(Scope.HEALTH_READ)
+    behind = None if place is None else Customer(place.key, None, "{}", place.place)
+    page = await list_customers(context.snapshot, chosen, ordered, first, behind)
+    nodes = [_shown(each, is_new=False) for each in page.customers]
+    cursors = [encode_cursor(_AccountPlace(each.key, each.place)) for each in page.customers]
+    return AccountConnection(
+        edges=edges_of(nodes, cursors),
+        nodes=nodes,
+        page_info=page_info(cursors, has_next=page.has_next, has_previous=place is not None),
+        total_count=page.total,
+    )
+
+
+def _contained(given: JsonObject | None, limits: Limits) -> str | None:
+    if given is None:
+        return None
+    attributes = attributes_of(given)
+    issues = list(attributes_issues(attributes, ("filter", "attributes"), limits))
+    if issues:
+        raise InvalidInputError(issues)
+    return msgspec.json.encode(attributes).decode()
 
 
 async def _subscriptions(snapshot: Snapshot, account: str, info: MeteringInfo) -> list[SubscriptionFacts]:
@@ -77,7 +229,7 @@ async def _subscriptions(snapshot: Snapshot, account: str, info: MeteringInfo) -
     return [facts_of(each, now) for each in found]
 
 
-def _shown(account: accounts.Account, *, is_new: bool) -> Account:
+def _shown(account: Customer, *, is_new: bool) -> Account:
     return Account(
         id=node_id("Account", account.key),
         key=account.key,

@@ -7,6 +7,7 @@ from strawberry.types import Info
 
 from graphql_api.cost import Cost
 from graphql_api.live import Asker
+from graphql_api.loaders import Loaders
 from metering.errors import UnauthenticatedError
 from metering.keys import Caller, Scope
 from metering.limits import Limits
@@ -25,6 +26,7 @@ class Context(msgspec.Struct, frozen=True):
     cost: Cost = msgspec.field(default_factory=Cost)
     # Who asks a live question; None of any other.
     asker: Asker | None = None
+    loaders: Loaders = msgspec.field(default_factory=Loaders)
 
     @property
     def limits(self) -> Limits:

@@ -1,6 +1,6 @@
 """The contract's scalars: decimals and big integers as strings, instants in UTC, never a binary float."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NewType
 
@@ -56,6 +56,13 @@ def _parse_instant(value: object) -> datetime:
         raise ValueError(message) from None
 
 
+def _parse_date(value: object) -> date:
+    try:
+        return msgspec.convert(value, date)
+    except msgspec.ValidationError:
+        raise ValueError(f"{value!r:.60} is not a day; write 2026-03-01.") from None
+
+
 def _parse_big_int(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("A BigInt is a whole number, or one written as a string.")  # noqa: TRY004 - as above
@@ -102,6 +109,13 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         # The encoder of the answer writes it, with `Z` and with fractions only where there are some.
         in_utc,
         _parse_instant,
+    ),
+    date: _scalar(
+        "Date",
+        "A calendar day, for example `2026-03-01`.",
+        f"{_HIVE}/andimarek/local-date.html",
+        date.isoformat,
+        _parse_date,
     ),
     BigInt: _scalar(
         "BigInt",

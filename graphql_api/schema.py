@@ -2,13 +2,24 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import date
 from functools import cache
 from typing import Annotated
 
 import strawberry
 from graphql import GraphQLSchema
 
-from graphql_api.accounts import PutAccountInput, PutAccountResult, resolve_put_account
+from graphql_api.accounts import (
+    Account,
+    AccountConnection,
+    AccountFilter,
+    AccountListOrder,
+    PutAccountInput,
+    PutAccountResult,
+    resolve_account,
+    resolve_accounts,
+    resolve_put_account,
+)
 from graphql_api.alert_rules import (
     AlertRuleConnection,
     PutAlertRuleInput,
@@ -63,6 +74,22 @@ from graphql_api.destinations import (
 )
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
+from graphql_api.facts import (
+    OutcomeInput,
+    OverrideHealthInput,
+    OverrideHealthResult,
+    PutUserInput,
+    PutUserResult,
+    RecordOutcomesResult,
+    RecordSignalsResult,
+    SetPulseInput,
+    SignalInput,
+    resolve_override_health,
+    resolve_put_user,
+    resolve_record_outcomes,
+    resolve_record_signals,
+    resolve_set_pulse,
+)
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
 from graphql_api.live_usage import stream_usage_totals
@@ -86,8 +113,9 @@ from graphql_api.plans import (
     resolve_plans,
     resolve_publish_plan,
 )
+from graphql_api.portfolio import PortfolioCell, resolve_portfolio
 from graphql_api.problems import HANDLERS
-from graphql_api.questions import UsageQuery
+from graphql_api.questions import OrderDirection, UsageQuery
 from graphql_api.rate_preview import RatePreviewInput, RatePreviewResult, resolve_rate_preview
 from graphql_api.recording import (
     CorrectEventInput,
@@ -105,6 +133,13 @@ from graphql_api.rejected import (
     resolve_retry_rejected_events,
 )
 from graphql_api.scalars import CONFIG, Instant, JsonObject
+from graphql_api.scorecards import (
+    PublishScorecardResult,
+    Scorecard,
+    ScorecardInput,
+    resolve_publish_scorecard,
+    resolve_scorecards,
+)
 from graphql_api.service import ServiceStatus, resolve_service
 from graphql_api.simulate_plan import SimulatePlanInput, SimulatePlanResult, resolve_simulate_plan
 from graphql_api.statements import (
@@ -120,6 +155,7 @@ from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResul
 from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
+from metering.health.customers import CustomerField
 from metering.keys import Scope
 from metering.outbox.deliveries import DeliveryState
 
@@ -315,6 +351,55 @@ class Query:
     async def simulate_plan(self, input: SimulatePlanInput, info: MeteringInfo) -> SimulatePlanResult:
         """See graphql_api/simulate_plan.py."""
         return await resolve_simulate_plan(input, info)
+
+    @strawberry.field(
+        description="One customer with everything known of it: an account that was put, or has subscriptions or usage.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def account(self, key: str, info: MeteringInfo) -> Account | None:
+        """See graphql_api/accounts.py."""
+        return await resolve_account(key, info)
+
+    @strawberry.field(
+        description="Customers: accounts that were put, have subscriptions, or usage of the last 112 days.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def accounts(
+        self,
+        info: MeteringInfo,
+        filter: AccountFilter = AccountFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        order_by: AccountListOrder = AccountListOrder(field=CustomerField.KEY, direction=OrderDirection.ASC),  # noqa: B008 - as above
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> AccountConnection:
+        """See graphql_api/accounts.py."""
+        return await resolve_accounts(filter, order_by, first, after or None, info)
+
+    @strawberry.field(
+        description="Recurring revenue and counts by health band and any attribute.", **requires(Scope.HEALTH_READ)
+    )
+    async def portfolio(
+        self,
+        info: MeteringInfo,
+        group_by: Annotated[
+            list[str], strawberry.argument(description="Names of attributes of accounts, three at most.")
+        ] = [],  # noqa: B006 - as the contract has it; nobody changes it
+        purpose: str = "health",
+        as_of: Annotated[
+            date | None, strawberry.argument(description="A UTC day; today, unless given.")
+        ] = strawberry.UNSET,
+    ) -> list[PortfolioCell]:
+        """See graphql_api/portfolio.py."""
+        return await resolve_portfolio(group_by, purpose, as_of, info)
+
+    @strawberry.field(
+        description="The scorecards in force, each in its newest version, with those that are there from the start. None for a "
+        "caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def scorecards(self, info: MeteringInfo) -> list[Scorecard]:
+        """See graphql_api/scorecards.py."""
+        return await resolve_scorecards(info)
 
     @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
     async def api_keys(
@@ -517,6 +602,60 @@ class Mutation:
     async def replay_deliveries(self, input: ReplayDeliveriesInput, info: MeteringInfo) -> ReplayDeliveriesResult:
         """See graphql_api/deliveries.py."""
         return await resolve_replay_deliveries(input, info)
+
+    @strawberry.mutation(
+        description="Survey scores, tickets, invoices, renewals, a CSM's pulse: dated values by name, all or none of them. Safe "
+        "to repeat: a signal is known by source and externalId, or by all that it says.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def record_signals(self, input: list[SignalInput], info: MeteringInfo) -> RecordSignalsResult:
+        """See graphql_api/facts.py."""
+        return await resolve_record_signals(input, info)
+
+    @strawberry.mutation(
+        description="What became of customers: renewed, churned, and so on. All or none of them; safe to repeat, as signals are.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def record_outcomes(self, input: list[OutcomeInput], info: MeteringInfo) -> RecordOutcomesResult:
+        """See graphql_api/facts.py."""
+        return await resolve_record_outcomes(input, info)
+
+    @strawberry.mutation(
+        description="Say how a customer is doing, with a note; it ends by itself. A signal of the name `pulse`.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def set_pulse(self, input: SetPulseInput, info: MeteringInfo) -> RecordSignalsResult:
+        """See graphql_api/facts.py."""
+        return await resolve_set_pulse(input, info)
+
+    @strawberry.mutation(
+        description="Bound one score with a reason, until a day; the score below is kept.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def override_health(self, input: OverrideHealthInput, info: MeteringInfo) -> OverrideHealthResult:
+        """See graphql_api/facts.py."""
+        return await resolve_override_health(input, info)
+
+    @strawberry.mutation(
+        description="Say what is known of a user from an instant on: these attributes and no others.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def put_user(self, input: PutUserInput, info: MeteringInfo) -> PutUserResult:
+        """See graphql_api/facts.py."""
+        return await resolve_put_user(input, info)
+
+    @strawberry.mutation(
+        description="Publish a scorecard as a new, immutable version; with dryRun, only show who would change band.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def publish_scorecard(
+        self,
+        input: ScorecardInput,
+        info: MeteringInfo,
+        dry_run: bool = False,  # noqa: FBT001, FBT002 - an argument of the contract, given by name
+    ) -> PublishScorecardResult:
+        """See graphql_api/scorecards.py."""
+        return await resolve_publish_scorecard(input, info, dry_run=dry_run)
 
     @strawberry.mutation(
         description="Make an API key. Its secret is in the answer, and nowhere else.", **requires(Scope.ADMIN)

@@ -64,16 +64,55 @@ _METRICS: Final = (
     _metric(
         "drop_z", "z", _ALL, "the fall of four weeks against the twelve before (drops.py); unknown below 8 weeks", 112
     ),
+    _metric(
+        "drop_z_week", "z", _ALL, "the fall of one week against its own twelve (drops.py); unknown below 8 weeks", 112
+    ),
+    _metric(
+        "growth_users", "log", _PAYING, "ln of active users by those of the 28 days before; unknown below 56 days", 56
+    ),
     _metric("trend", "share", _ALL, "the change for four weeks, by the Theil-Sen slope of 12; unknown below 8", 84),
     _metric("silence", "nats", _USER, "how unusual the silence is for this user (silence.py); unknown below 3 gaps"),
     _metric("p_active_next", "probability", _ALL, "of any activity in the next 28 days (silence.py)"),
-    _metric("top_share", "share", _ACCOUNT, "the share of the busiest user; not applicable below 3 users", 28),
-    _metric("effective_users", "users", _ACCOUNT, "1 / sum of squared shares (concentration.py)", 28),
+    _metric("median_gap_days", "days", _USER, "the median of the days between neighbouring active days", 364),
+    _metric(
+        "usage_interval_days", "days", _ACCOUNT, "the least of 1, 7, 14 and 28 that covers 80 % of users' gaps", 364
+    ),
+    _metric("median_events", "events", _PAYING, "the median of events over active users", 28),
+    _metric("power_users", "users", _PAYING, "users with 20 active days or more", 28),
+    _metric("core_users", "users", _PAYING, "users with 8 to 19 active days", 28),
+    _metric("casual_users", "users", _PAYING, "users with 1 to 7 active days", 28),
+    _metric("users_new", "users", _ACCOUNT, "users who were active for the first time", 28),
+    _metric("users_retained", "users", _ACCOUNT, "users who were active, and in the 28 days before too", 56),
+    _metric(
+        "users_resurrected", "users", _ACCOUNT, "users who were active, before too, and not in the 28 days before", 364
+    ),
+    _metric("users_dormant", "users", _ACCOUNT, "users who were active in the 28 days before, and not since", 56),
+    _metric("dormant_users", "users", _ACCOUNT, "expected users who were active once, and not in 28 days", 364),
+    _metric(
+        "never_used_users",
+        "users",
+        _ACCOUNT,
+        "users with access who never were active; unknown if nobody says who",
+        364,
+    ),
+    _metric("several_devices_share", "share", _PAYING, "active users on two devices or more, by active users", 28),
+    _metric(
+        "mix_shift", "share", _ALL, "Jensen-Shannon divergence of the mix of features from the 84 days before", 112
+    ),
+    _metric(
+        "top_share", "share", _ACCOUNT, "the busiest user's share of events; not applicable below 3 active users", 28
+    ),
+    _metric("effective_users", "users", _ACCOUNT, "1 / sum of squared shares of active days (concentration.py)", 28),
+    _metric(
+        "gini", "share", _ACCOUNT, "of events over seats, or active users if these are more (concentration.py)", 28
+    ),
     _metric("bus_factor", "users", _ACCOUNT, "fewest users with half of the active days (concentration.py)", 28),
     _metric("activation", "share", _ALL, "steps of the onboarding checklist that are done"),
     _metric("time_to_value_days", "days", _PAYING, "from the start to the first use of a core feature"),
     _metric("cohort_position", "percentile", _PAYING, "active days so far among past subscriptions of the same age"),
-    _metric("allowance_use", "share", _PAYING, "quantity by included quantity; unknown below a fifth of the period"),
+    _metric(
+        "allowance_use", "share", _PAYING, "quantity by what is included so far; unknown in a period's first fifth"
+    ),
     _metric("age_days", "days", _ALL, "since the subscription started"),
     _metric("renewal_days", "days", _PAYING, "to the renewal; below zero when it is past due"),
     _metric("trial_days_left", "days", _PAYING, "to the end of the trial; not applicable without one"),
@@ -81,8 +120,10 @@ _METRICS: Final = (
     _metric(
         "cost_per_active_ratio", "ratio", _PAYING, "amount by active user to amount by seat; unknown without either", 28
     ),
+    _metric("cost_per_active", "amount", _PAYING, "amount by active user; unknown without either", 28),
     _metric("nps", "nps", _PAYING, "promoters less detractors in percent, the latest of each respondent", 180),
     _metric("csat", "percent", _PAYING, "respondents with 4 or 5 of 5, the latest of each", 180),
+    _metric("ces", "points", _PAYING, "the mean of effort scores, the latest of each respondent", 180),
     _metric("tickets_28d", "tickets", _PAYING, "new support tickets", 28),
     _metric("tickets_28d_per_seat", "tickets/seats", _PAYING, "new support tickets by seats", 28),
     _metric("tickets_severe_open", "tickets", _PAYING, "open tickets of the highest severity"),

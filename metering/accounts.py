@@ -6,13 +6,15 @@ from typing import Any
 
 import msgspec
 
+from health.scorecards import Subject
+from metering.attribute_facts import log_attributes
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError
 from metering.input_faults import attributes_issues, name_issues
 from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Database
 from metering.store.queries import sql
-from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 
 
 class AccountOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,15 +50,10 @@ async def put_account(database: Database, order: AccountOrder, key: Caller, limi
         row = await connection.fetchrow(sql("accounts.put_account"), order.key, order.name, attributes, key.signature)
         if row is None:
             row = await connection.fetchrow(sql("accounts.find_account"), order.key)
+        else:
+            ref = SubjectRef(Subject.ACCOUNT, order.key, order.key)
+            await log_attributes(connection, ref, order.attributes, key.signature)
     return _account(row)
-
-
-async def find_account(snapshot: Snapshot, key: str) -> Account | None:
-    """The account of this key, if it was put, and is within the snapshot's reach."""
-    if "\0" in key or not snapshot.reach.shows_account(key):
-        return None
-    rows = await snapshot.fetch(sql("accounts.find_account"), [key])
-    return _account(rows[0]) if rows else None
 
 
 def _account(row: Any) -> Account:

@@ -55,6 +55,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # A balance shows all of an account's grants: one a month for eighty years.
     account_grants_max: int = 1_000
 
+    # What is told of customers in one request, and scores that are computed anew when something comes late: as far back as the
+    # windows of most metrics reach, so many accounts together.
+    request_signals_max: int = 1_000
+    health_restated_days_max: int = 28
+    health_page_accounts: int = 200
+
     # One correction
     reason_chars_max: int = 1_000
 

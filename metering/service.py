@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from health.scorecards import Scorecard
 from metering.accounts import Account, AccountOrder, put_account
 from metering.alerts.evaluate import Evaluator
 from metering.alerts.rules import AlertRule, RuleOrder, put_rule
@@ -15,6 +16,14 @@ from metering.corrections import CorrectionOrder, correct_event
 from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
+from metering.health.band_migration import BandMigration, band_migration
+from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
+from metering.health.measuring import Measurer
+from metering.health.outcomes import OutcomeOrder, record_outcomes
+from metering.health.overriding import OverrideOrder, override_health
+from metering.health.scorer import Scorer
+from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
+from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
 from metering.ingest.bodies import PlainEvents
@@ -36,7 +45,7 @@ from metering.outbox.vault import Vault
 from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
-from metering.reach import Reach
+from metering.reach import EVERYTHING, Reach
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
@@ -47,6 +56,7 @@ from metering.store.door import Door
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 from metering.subscriptions import Subscription, SubscriptionOrder, put_subscription
 from metering.tokens import tokens_of
 from metering.worker import Worker
@@ -102,6 +112,39 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def put_account(self, order: AccountOrder, key: Caller) -> Account:
         """Make an account, or change it; see metering/accounts.py."""
         return await put_account(self.database, order, key, self.limits)
+
+    async def put_user(self, order: UserOrder, key: Caller) -> SubjectRef:
+        """Say what is known of a user; see metering/health/users.py."""
+        return await put_user(self.database, order, key, self.limits)
+
+    async def record_signals(self, orders: Sequence[SignalOrder], key: Caller) -> Recorded:
+        """Record signals; see metering/health/signals.py."""
+        return await record_signals(self.database, orders, key, self.limits)
+
+    async def set_pulse(self, order: SignalOrder, key: Caller) -> Recorded:
+        """Record a pulse; see metering/health/signals.py."""
+        return await set_pulse(self.database, order, key, self.limits)
+
+    async def record_outcomes(self, orders: Sequence[OutcomeOrder], key: Caller) -> Recorded:
+        """Record outcomes; see metering/health/outcomes.py."""
+        return await record_outcomes(self.database, orders, key, self.limits)
+
+    async def override_health(self, order: OverrideOrder, key: Caller) -> SubjectRef:
+        """Bound a score; see metering/health/overriding.py."""
+        return await override_health(self.database, order, key, self.limits)
+
+    async def publish_scorecard(
+        self, draft: ScorecardDraft, key: Caller, *, dry_run: bool
+    ) -> tuple[Scorecard, list[BandMigration]]:
+        """Publish a scorecard, or say what it would be; and who moves from band to band by it, as of today."""
+        # Looked at before it is published: those who have a score have it by the cards that were in force.
+        async with self.snapshot(EVERYTHING) as snapshot:
+            card = (await publish_scorecard(self.database, draft, key, self.limits, dry_run=True)).card
+            today = (await snapshot.horizon()).as_of.astimezone(UTC).date()
+            moved = await band_migration(snapshot, await read_cards(snapshot), card, today, self.limits)
+        if not dry_run:
+            card = (await publish_scorecard(self.database, draft, key, self.limits)).card
+        return card, moved
 
     async def finalize_statement(self, subscription: str, at: datetime, key: Caller) -> FinalStatement:
         """Freeze a statement; see metering/statements/finalize.py."""
@@ -159,7 +202,8 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
         retention = Retention(database, ages_of(settings))
-        worker = Worker(Refresher(database), retention, database, limits, settings.refresh_seconds)
+        scorer = Scorer(database, Measurer(database).measure, limits)
+        worker = Worker(Refresher(database), scorer, retention, database, limits, settings.refresh_seconds)
         worker.start()
         stack.push_async_callback(worker.close)
         writer = Writer(EventLog(database, limits), limits)

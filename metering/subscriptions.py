@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from health.scorecards import Subject
+from metering.attribute_facts import log_attributes, mark_dirty
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import in_utc
 from metering.input_faults import attributes_issues, instant_issues, issues_of, name_issues
@@ -23,6 +25,7 @@ from metering.plans import find_version, versions_of
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 from rating import subscriptions as rating
 from rating.exact import plain, remainder
 from rating.faults import number_faults
@@ -209,9 +212,11 @@ async def put_subscription(database: Database, order: SubscriptionOrder, key: Ca
             *_facts(order).values(),
             by,
         )
+        await mark_dirty(connection, order.account)
         if row is None:
             return await _put_again(connection, order, currency_code, by, limits)
         since = order.effective_at or order.starts_at
+        await log_attributes(connection, _ref(order), order.attributes, by)
         return _subscription(row, await _put_terms(connection, order, [], since, by, row["created_at"]))
 
 
@@ -308,7 +313,12 @@ async def _put_facts(connection: Connection, row: Any, order: SubscriptionOrder,
     assert new is not None, "it is locked, and subscriptions are not deleted"
     shown = [msgspec.json.encode({name: _recorded(name, facts[name]) for name in changed}) for facts in (row, new)]
     await connection.execute(sql("subscriptions.record_change"), order.key, now, by, *map(bytes.decode, shown))
+    await log_attributes(connection, _ref(order), order.attributes, by)
     return new
+
+
+def _ref(order: SubscriptionOrder) -> SubjectRef:
+    return SubjectRef(Subject.SUBSCRIPTION, order.account, order.key)
 
 
 def _facts(order: SubscriptionOrder) -> dict[str, Any]:

@@ -1,29 +1,25 @@
-"""`metering import`: events from a file, through the service's own endpoint."""
+"""`metering import`: events, or signals, from a file, through the service's own endpoints."""
 
 import asyncio
 import csv
-import gzip
 import io
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Final, Literal, cast
+from typing import IO, Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
 
 from metering.cli.console import ERR, progress_bar, say
+from metering.cli.import_signals import import_signals
+from metering.cli.opening import Format, opened, plain_of, readable
 from metering.errors import InputIssue, InvalidInputError
 from metering.events import UsageEvent
 from metering.sender import NumberedLine, Sent, send_events
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _ATTRIBUTE: Final = "attributes."
 _ENCODER: Final = msgspec.json.Encoder()
-
-Format = Literal["ndjson", "csv"]
-_FORMATS: Final[dict[str, Format]] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 
 
 def import_file(
@@ -32,6 +28,7 @@ def import_file(
     url: Annotated[str, Parameter(env_var="METERING_URL")] = "http://127.0.0.1:8000",
     key: Annotated[str, Parameter(env_var="METERING_KEY")],
     format: Format | None = None,
+    signals: bool = False,
 ) -> None:
     """Send the events of a file to a running service; safe to run again, an event is counted once.
 
@@ -50,8 +47,14 @@ def import_file(
         A key with the scope USAGE_WRITE [METERING_KEY].
     format
         What the file holds, where its name does not say.
+    signals
+        The file has signals instead of events: subject, key, name, value, at, source, and account, external_id, note,
+        expires_at where they are wanted. Everything that is wrong is told by its line. The key has the scope HEALTH_WRITE.
     """
-    raw, chosen = _opened(file, format)
+    if signals:
+        import_signals(file, url, key, format)
+        return
+    raw, chosen = opened(file, format)
     with raw, progress_bar(counts=False) as bar:
         task = bar.add_task(file.name, total=file.stat().st_size, events_per_step=0)
         events = 0
@@ -70,33 +73,9 @@ def import_file(
     _report(sent)
 
 
-def _opened(file: Path, format: Format | None) -> tuple[IO[bytes], Format]:
-    """The file, and what it holds. Raises InvalidInputError, with every fault."""
-    chosen = format or _FORMATS.get(Path(file.name.removesuffix(".gz")).suffix)
-    issues = [] if chosen else [InputIssue((str(file),), "is not .ndjson, .jsonl or .csv; say --format.")]
-    try:
-        raw = file.open("rb")
-    except OSError as error:
-        issues.append(InputIssue((str(file),), f"cannot be read: {error.strerror}."))
-        raise InvalidInputError(issues) from error
-    if chosen is None:
-        raw.close()
-        raise InvalidInputError(issues)
-    return raw, chosen
-
-
 def _lines(raw: IO[bytes], chosen: Format) -> Iterator[NumberedLine]:
-    zipped = raw.read(2) == _GZIP_MAGIC
-    raw.seek(0)
-    plain = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if zipped else raw
-    lines = _csv_lines(plain) if chosen == "csv" else _ndjson_lines(plain)
-    number = 0
-    try:
-        for number, line in lines:
-            yield number, line
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        issue = InputIssue((raw.name,), f"cannot be read after line {number}: {error}.")
-        raise InvalidInputError([issue]) from error
+    plain = plain_of(raw)
+    return readable(raw.name, _csv_lines(plain) if chosen == "csv" else _ndjson_lines(plain))
 
 
 def _ndjson_lines(plain: IO[bytes]) -> Iterator[NumberedLine]:

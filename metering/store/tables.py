@@ -4,7 +4,7 @@ Every key of events, identities, pending buckets and rollups starts with the acc
 compared by bytes, the same on every machine and after every upgrade of its C library.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -625,6 +625,196 @@ background_loop: Final = sa.Table(
     sa.Column("ran_at", INSTANT, nullable=False),
     sa.Column("failed_at", INSTANT),
     _text("fault"),
+)
+
+
+def _of_subject() -> list[sa.Column[Any]]:
+    # Whose it is: an account, a subscription or a user, and its key; the account is the owner's, or the account itself.
+    return [
+        _text("account", required=True),
+        sa.Column("sequence", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        _text("subject", required=True),
+        _text("key", required=True),
+    ]
+
+
+def _learned() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("recorded_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+        _text("recorded_by", required=True),
+    ]
+
+
+_ANY_SUBJECT: Final = "subject IN ('ACCOUNT', 'SUBSCRIPTION', 'USER')"
+
+# Values that somebody told us of a subject: surveys, tickets, a pulse. Rows are only added; `at` is when it was so.
+signal: Final = sa.Table(
+    "signal",
+    METADATA,
+    *_of_subject(),
+    _text("name", required=True),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("at", INSTANT, nullable=False),
+    _text("source", required=True),
+    _text("external_id"),
+    _text("note"),
+    sa.Column("expires_at", INSTANT),
+    *_learned(),
+    # Hashes: of the source and its id, or of all that it says; and of all that it says.
+    sa.Column("identity", sa.LargeBinary, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.UniqueConstraint("account", "identity"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.Index("signal_of_subject_idx", "account", "subject", "key", "name", "at"),
+    sa.Index(None, "at"),
+)
+
+# From when on a subject has which attributes; a JSON null is that it has none of the name any more.
+attribute_fact: Final = sa.Table(
+    "attribute_fact",
+    METADATA,
+    *_of_subject(),
+    _text("name", required=True),
+    sa.Column("value", postgresql.JSONB, nullable=False),
+    sa.Column("at", INSTANT, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.Index("attribute_fact_of_subject_idx", "account", "subject", "key", "name", "at"),
+)
+
+# What became of accounts and subscriptions.
+outcome: Final = sa.Table(
+    "outcome",
+    METADATA,
+    *_of_subject(),
+    _text("kind", required=True),
+    sa.Column("at", INSTANT, nullable=False),
+    # By how much recurring revenue of a month moved.
+    sa.Column("mrr_delta", sa.Numeric),
+    _text("currency_code"),
+    _text("reason"),
+    _text("source", required=True),
+    _text("external_id"),
+    *_learned(),
+    sa.Column("identity", sa.LargeBinary, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.UniqueConstraint("account", "identity"),
+    sa.CheckConstraint("subject IN ('ACCOUNT', 'SUBSCRIPTION')", name="subject"),
+    sa.CheckConstraint(
+        "kind IN ('RENEWED', 'CHURNED', 'CONTRACTED', 'EXPANDED', 'CONVERTED', 'TRIAL_LOST')", name="kind"
+    ),
+    sa.CheckConstraint("(mrr_delta IS NULL) = (currency_code IS NULL)", name="amount"),
+    sa.Index("outcome_of_subject_idx", "account", "subject", "key", "at"),
+)
+
+# Scorecards as they were published; rows are only added. Those of health/defaults.py are in force without being here.
+scorecard: Final = sa.Table(
+    "scorecard",
+    METADATA,
+    _text("key", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    _text("subject", required=True),
+    _text("purpose", required=True),
+    # As health/definitions.py reads it.
+    sa.Column("definition", postgresql.JSONB, nullable=False),
+    sa.Column("published_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("published_by", required=True),
+    sa.PrimaryKeyConstraint("key", "version"),
+    sa.CheckConstraint("version > 0", name="version"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# What is known of each metric of a subject on a day, as it was measured last.
+measured: Final = sa.Table(
+    "measured",
+    METADATA,
+    _text("account", required=True),
+    _text("subject", required=True),
+    _text("key", required=True),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False),
+    # As metering/health/records.py writes them, by metric.
+    sa.Column("metrics", postgresql.JSONB, nullable=False),
+    sa.PrimaryKeyConstraint("account", "subject", "key", "as_of"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# Scores of days, with their reasons. A day that is computed anew is another row: what was known before stays on record.
+health: Final = sa.Table(
+    "health",
+    METADATA,
+    _text("account", required=True),
+    _text("subject", required=True),
+    _text("key", required=True),
+    _text("purpose", required=True),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False),
+    _text("scorecard", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    # NULL: too little is known.
+    sa.Column("score", sa.Double),
+    _text("band", required=True),
+    sa.Column("coverage", sa.Double, nullable=False),
+    sa.Column("baseline", sa.Double, nullable=False),
+    # Before caps and overrides.
+    sa.Column("raw", sa.Double, nullable=False),
+    # As metering/health/records.py writes them.
+    sa.Column("drivers", postgresql.JSONB, nullable=False),
+    sa.Column("adjustment", postgresql.JSONB),
+    sa.PrimaryKeyConstraint("account", "subject", "key", "purpose", "as_of", "computed_at"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+)
+
+# A person's word on one score: bounds with a reason and an end. Rows are only added.
+health_override: Final = sa.Table(
+    "health_override",
+    METADATA,
+    *_of_subject(),
+    _text("purpose", required=True),
+    sa.Column("lowest", sa.Double),
+    sa.Column("highest", sa.Double),
+    _text("reason", required=True),
+    sa.Column("set_on", sa.Date, nullable=False),
+    sa.Column("expires_on", sa.Date, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("account", "sequence"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.CheckConstraint("set_on < expires_on", name="period"),
+    sa.CheckConstraint("lowest IS NOT NULL OR highest IS NOT NULL", name="bounds"),
+    sa.Index("health_override_of_subject_idx", "account", "subject", "key", "purpose", "expires_on"),
+)
+
+# Whose scores are to be computed anew, from which day on. Append-only; the scorer deletes what it worked off.
+health_dirty: Final = sa.Table(
+    "health_dirty",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    _text("account", required=True),
+    sa.Column("since", sa.Date, nullable=False),
+    sa.Column("marked_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Index(None, "account"),
+)
+
+# The days on which everybody was scored; of one that is not done yet, through which account it is.
+health_day: Final = sa.Table(
+    "health_day",
+    METADATA,
+    sa.Column("as_of", sa.Date, primary_key=True),
+    sa.Column("started_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("through"),
+    sa.Column("completed_at", INSTANT),
+)
+
+# What was usual among all customers on a day, as metering/health/norms.py writes it: computed once, and then kept.
+health_norms: Final = sa.Table(
+    "health_norms",
+    METADATA,
+    sa.Column("as_of", sa.Date, primary_key=True),
+    sa.Column("computed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("norms", postgresql.JSONB, nullable=False),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

@@ -9,7 +9,7 @@ See docs/adr/0024.
 from alembic import op
 
 revision = "0019"
-down_revision = "0015"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

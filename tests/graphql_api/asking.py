@@ -35,6 +35,7 @@ _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebr
 _USERS: Final = ["ana", "ben", "mole", "rat", "zoe"]
 _PRODUCTS: Final = ["maps", "mail", "secret", "novel"]
 _DAYS: Final = ["2026-08-31T00:00:00Z", "2026-09-03T10:00:30Z", "2026-09-20T10:01:00Z", "2026-10-01T00:00:00Z"]
+_DATES: Final = ["2026-09-01", "2026-10-01", "2026-10-02", "2026-10-03"]
 _END: Final = "2026-11-05T00:00:00Z"
 _PERIODS: Final = st.one_of(st.just((_DAYS[0], _END)), st.sampled_from(_DAYS).map(lambda start: (start, _END)))
 # By the name of the argument, or of the field of an input.
@@ -62,9 +63,14 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "plan": ["basic", "nothing"],
     "name": ["Anything"],
     "reason": ["wrong", "wrong", "wrong", " "],
-    "note": ["Any"],
     "body": ['{"id": "again", "account": "beta"}', "{}"],
     "timeZone": ["UTC", "Asia/Kathmandu"],
+    "purpose": ["health", "health", "growth"],
+    "text": ["a", "acme", "Zebra"],
+    "band": ["low", "high", "unknown"],
+    "groupBy": ["segment", "nothing"],
+    "externalId": ["r-1", "r-2"],
+    "note": ["as they say", " "],
     "currencyCode": ["EUR"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
@@ -74,9 +80,21 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "seats": [1, 5],
     "events": [0, 3],
     "overlapHours": [0, 24],
+    "value": [1, 4, 9],
     "priority": [0, 1],
     "top": [1, 3, 100],
     "everySeconds": [5, 60],
+}
+
+
+# Of scalars of which any value will do, as they are written.
+_LITERALS: Final[Mapping[str, Sequence[str]]] = {
+    "DateTime": [json.dumps(day) for day in _DAYS],
+    "Date": [json.dumps(day) for day in _DATES],
+    "Decimal": ['"0"', '"1"', '"12.5"'],
+    "Float": ["0.5", "4", "60.0"],
+    "Boolean": ["true", "false"],
+    "JSON": ["{}", '{of: "acme"}', '{of: "beta"}'],
 }
 
 
@@ -168,16 +186,10 @@ class Asking:
                 # Of each kind as often, however many of it there are.
                 kind_of_id = self._draw(st.sampled_from(sorted(self._found.ids)))
                 return json.dumps(self._draw(st.sampled_from(self._found.ids[kind_of_id])))
-            case "DateTime":
-                return json.dumps(self._draw(st.sampled_from(_DAYS)))
-            case "Boolean":
-                return self._draw(st.sampled_from(["true", "false"]))  # type: ignore[no-any-return]
-            case "Decimal":
-                return json.dumps(self._draw(st.sampled_from(["0", "1", "12.5"])))
             case "Int":
                 return str(self._draw(st.sampled_from(NUMBERS[name])))
-            case "JSON":
-                return str(self._draw(st.sampled_from(["{}", '{of: "acme"}', '{of: "beta"}'])))
+            case _ if kind in _LITERALS:
+                return self._draw(st.sampled_from(_LITERALS[kind]))
             case _ if name == "after":
                 return json.dumps(self._draw(st.sampled_from(self._found.cursors[owner])))
             case _:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphql_api.nodes import named, node_id
+from graphql_api.pages import encode_cursor
 from graphql_api.schema import sdl
 from metering.keys import Scope
 from tests.conftest import ADMIN_KEY, ENGINES, Api, Server, bearer, running
@@ -29,12 +30,16 @@ from tests.graphql_api.worlds import (
     copy_of,
     evaluate,
     make_base,
+    score_others,
     token,
 )
+from tests.metering.scored import resting
 
 SCHEMA: Final = build_schema(sdl())
 CALLERS: Final = ("partner", "front end", "subscription", "user", "stranger")
-READS: Final = " ".join(scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ))
+READS: Final = " ".join(
+    scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ, Scope.HEALTH_READ)
+)
 EACH_FIELD: Final = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 # What somebody who sees everything asks, to find what a caller may try: ids, and cursors of every list.
 _PERIOD: Final = 'period: {from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:00Z"}'
@@ -54,6 +59,7 @@ _EVERYTHING: Final = f"""{{
   alerts {{ edges {{ cursor }} }}
   destinations {{ edges {{ cursor }} }}
   deliveries(destination: "team") {{ edges {{ cursor }} }}
+  accounts {{ edges {{ cursor }} }}
   creditBalance_acme: creditBalance(account: "acme") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
   creditBalance_beta: creditBalance(account: "beta") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
   creditLedger_acme: creditLedger(account: "acme") {{ edges {{ cursor }} }}
@@ -75,6 +81,9 @@ ALL_OF: Final = {
     "statements": "statements(first: 200) { nodes { subscription total { amount } } }",
     "alerts": "alerts(first: 200) { nodes { subject } }",
     "rejected": "rejectedEvents { nodes { body } }",
+    "customers": "accounts { nodes { key users { nodes { key activeDays28 } } } }",
+    "scores": 'accounts { nodes { health(asOf: "2026-10-02") { score } } }',
+    "portfolio": 'portfolio(asOf: "2026-10-02") { band accounts }',
     "simulation": f'simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ current {{ amount }} }} }}',
     "credits": f'a: creditBalance(account: "acme") {{ {_CREDITS} }} b: creditBalance(account: "beta") {{ {_CREDITS} }}',
     "explanation": " ".join(
@@ -96,10 +105,14 @@ def worlds_of(server: Server, added: Mapping[str, Added]) -> Iterator[tuple[Worl
     with ExitStack() as stack:
         for url in (*made.values(), base):
             stack.callback(server.drop, url)
+        for url in made.values():
+            # What is usual among all customers is in scores; here are those of one's own that everybody's world has.
+            stack.enter_context(resting(url))
         apis = {name: stack.enter_context(running(url, **TOKENS)) for name, url in made.items()}
         for name, add in added.items():
             add(apis[name])
             evaluate(made[name], "2026-09-21")
+            score_others(made[name])
             # What is new gets an id that nobody can have found: rows are numbered over all accounts, and the worlds, which
             # are copies, seal numbers alike.
             asyncio.run(count_from(made[name], 1_000_000))
@@ -147,6 +160,7 @@ def found_in(answer: dict[str, Any]) -> Found:
     for alias, value in answer.items():
         # Two of one field have names like `creditLedger_beta`.
         _find(alias.partition("_")[0], value, found)
+    found.cursors["users"] = [encode_cursor([key]) for key in ("ana", "mole", "zoe")]
     return found
 
 
@@ -299,12 +313,13 @@ def test_callers_see_what_is_theirs(worlds: tuple[Worlds, Found]) -> None:
         for caller, of in answers.items()
     }
     whole = set(ALL_OF) - {"rejected"}
+    part = whole - {"scores", "portfolio"}
 
     assert {
         "partner": set(ALL_OF),
         "front end": whole,
-        # Credits are the whole account's.
-        "subscription": whole - {"credits"},
-        "user": whole - {"charges", "statements", "simulation", "credits", "explanation"},
+        # Credits are the whole account's, and so are scores.
+        "subscription": part - {"credits"},
+        "user": part - {"charges", "statements", "simulation", "credits", "explanation"},
         "stranger": set(),
     } == seen

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, Final
 
 import jwt
@@ -16,6 +17,7 @@ from metering.outbox.event import OutboxEvent
 from metering.outbox.publish import publish
 from metering.store.pool import Database
 from tests.conftest import ADMIN_KEY, Api, Server, bearer, running
+from tests.metering.scored import publish_card, say, score_beside
 from tests.rating.tables import at
 
 SECRET: Final = "a secret that is shared with an issuer, in tests"
@@ -31,6 +33,7 @@ PARTNER_SCOPES: Final = (
     Scope.HEALTH_READ,
     Scope.HEALTH_WRITE,
 )
+_SCORED: Final = tuple(date(2026, 10, day) for day in (1, 2, 3))
 DAYS: Final = ("2026-09-03", "2026-09-20", "2026-10-05")
 
 _METER: Final = """
@@ -283,7 +286,31 @@ def make_base(url: str) -> str:
         bill(api, "s-acme-1")
         refuse(api, MINE, partner)
         alarm(api, url)
+    score(url, [MINE])
     return partner
+
+
+def score_others(url: str) -> None:
+    """Scores of everybody but one's own account."""
+    score(url, [*OTHERS, "gamma"])
+
+
+def score(url: str, accounts: Sequence[str]) -> None:
+    """Scores of accounts, of what is said of them, on three days."""
+
+    async def made() -> None:
+        database = await Database.connect(Settings(database_url=url), LIMITS)
+        try:
+            if MINE in accounts:
+                await publish_card(database)
+            for number, account in enumerate(accounts, start=1):
+                await say(database, _SCORED[0], account, pulse=1 + number % 5, nps=number)
+            for day in _SCORED:
+                await score_beside(database, day, *accounts)
+        finally:
+            await database.close()
+
+    asyncio.run(made())
 
 
 def add_first(api: Api) -> None:

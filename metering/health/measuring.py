@@ -1,0 +1,216 @@
+"""Measures: every metric of subjects as a UTC day begins, and what is usual among all customers that day.
+
+Metrics are read from the daily rollups by a few statements over sets (metering/store/sql/measures.sql), and are exact: what
+came late, was corrected or voided is in the next measure. docs/adr/0021 says how.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Final, TypeAlias
+
+import msgspec
+
+from health.measurements import Measurement
+from health.scorecards import Subject
+from health.silence import ActivityModel, Recency, fit_activity
+from metering.health.gathering import (
+    LOOKBACK_DAYS,
+    WEEKS_MAX,
+    WINDOW_DAYS,
+    Gathered,
+    Question,
+    ask,
+    gather,
+    gather_ages,
+    gather_people,
+    gather_weeks,
+)
+from metering.health.included import allowance_metric, read_allowance_use
+from metering.health.norms import COHORT_DAYS, Norms
+from metering.health.told_metrics import NAMES, contract_metrics, read_told, signal_metrics
+from metering.health.usage_metrics import Usage
+from metering.store.pool import Database
+from metering.store.queries import sql
+from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
+
+Metrics: TypeAlias = Mapping[str, Measurement]
+Measured: TypeAlias = Mapping[SubjectRef, Metrics]
+
+_WEEKS_MIN: Final = 8
+
+
+class Measurer:
+    """Measures subjects, against norms that are computed once for each day, and kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._newest: Norms | None = None
+
+    async def measure(self, snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date) -> Measured:
+        """Every metric of these subjects as a UTC day begins. The snapshot reaches everything."""
+        return await measure(snapshot, subjects, as_of, await self.norms(snapshot, as_of))
+
+    async def norms(self, snapshot: Snapshot, as_of: date) -> Norms:
+        """The norms of a day: those that are kept, or else as they are now, which are kept from then on."""
+        if self._newest is None or self._newest.as_of != as_of:
+            rows = await snapshot.fetch(sql("norms.find_norms"), [as_of])
+            kept = rows[0]["norms"] if rows else await self._keep(await read_norms(snapshot, as_of))
+            self._newest = msgspec.json.decode(kept, type=Norms)
+        return self._newest
+
+    async def _keep(self, norms: Norms) -> str:
+        """Keep norms, and say what is kept: another process may have been first."""
+        async with self._database.connection() as connection:
+            kept: str = await connection.fetchval(
+                sql("norms.keep_norms"), norms.as_of, msgspec.json.encode(norms).decode()
+            )
+            return kept
+
+
+async def measure(
+    snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date, norms: Norms
+) -> dict[SubjectRef, Metrics]:
+    """Every metric of these subjects as a UTC day begins, against norms. The snapshot reaches their accounts."""
+    question = await ask(snapshot, {ref.account for ref in subjects}, as_of)
+    gathered = await gather(question)
+    return await _measured(question, gathered, norms, subjects)
+
+
+async def measure_everybody(snapshot: Snapshot, as_of: date) -> tuple[Norms, dict[SubjectRef, Metrics]]:
+    """Norms as of a day, and every metric of whoever has a contract or was active in the year before."""
+    question = await ask(snapshot, None, as_of)
+    gathered = await gather(question)
+    norms = await _norms(question, gathered)
+    subjects = {*gathered.lives, *gathered.contracts}
+    subjects |= {SubjectRef(Subject.ACCOUNT, ref.account, ref.account) for ref in subjects}
+    return norms, await _measured(question, gathered, norms, subjects)
+
+
+async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
+    """What is usual among all customers as of a day. The snapshot reaches everything."""
+    question = await ask(snapshot, None, as_of)
+    return await _norms(question, await gather(question, is_for_norms=True))
+
+
+async def _measured(
+    question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]
+) -> dict[SubjectRef, Metrics]:
+    usage = await _complete(question, gathered, norms, subjects)
+    told = await read_told(question.snapshot, question.accounts, question.as_of)
+    allowances = await read_allowance_use(question.snapshot, gathered)
+
+    def measured() -> dict[SubjectRef, Metrics]:
+        found = {}
+        for ref in subjects:
+            metrics = dict(usage.of(ref))
+            if ref.subject is not Subject.USER:
+                metrics |= contract_metrics(gathered, ref)
+                metrics["allowance_use"] = allowance_metric(allowances, ref)
+            found[ref] = metrics | dict(signal_metrics(gathered, norms, told, ref))
+        return found
+
+    # Of many subjects this takes a while: others are served meanwhile.
+    return await asyncio.to_thread(measured)
+
+
+async def _complete(question: Question, gathered: Gathered, norms: Norms, subjects: Collection[SubjectRef]) -> Usage:
+    """Read what is asked by subject, and by what was read before."""
+    usage = Usage(gathered, norms)
+    customers = [ref for ref in subjects if ref.subject is not Subject.USER]
+    await gather_people(question, gathered, {ref: usage.expected(ref) for ref in customers}, sorted_refs(usage.absent))
+    await gather_weeks(question, gathered, _weeks(usage, subjects), norms)
+    await gather_ages(question, gathered, _began(gathered, customers))
+    return usage
+
+
+def sorted_refs(refs: Collection[SubjectRef]) -> list[SubjectRef]:
+    """Subjects in an order that is always the same."""
+    return sorted(refs, key=lambda ref: (ref.account, ref.key))
+
+
+def _weeks(usage: Usage, subjects: Collection[SubjectRef]) -> dict[SubjectRef, int]:
+    weeks = {ref: min(usage.weeks(ref), WEEKS_MAX) for ref in subjects}
+    return {ref: count for ref, count in weeks.items() if count >= _WEEKS_MIN}
+
+
+def _began(
+    gathered: Gathered, customers: Collection[SubjectRef], *, age_days_max: int = COHORT_DAYS
+) -> dict[SubjectRef, date]:
+    """When those began who are young enough for a place among others of their age."""
+    began = {ref: gathered.began_on(ref) for ref in customers}
+    earliest = gathered.as_of - timedelta(days=age_days_max)
+    return {ref: day for ref, day in began.items() if day is not None and day >= earliest}
+
+
+# ---------------------------------------------------------------- norms
+
+
+async def _norms(question: Question, gathered: Gathered) -> Norms:
+    snapshot, as_of = question.snapshot, question.as_of
+    usage = Usage(gathered, Norms(as_of=as_of))
+    contracts = gathered.contracts
+    customers = [ref for ref in gathered.lives if ref.subject is not Subject.USER]
+    customers = list({*customers, *contracts, *(_account_of(ref) for ref in contracts)})
+    accounts = [ref for ref in customers if ref.subject is Subject.ACCOUNT]
+    await gather_weeks(question, gathered, _weeks(usage, accounts), None)
+    # Whoever began before all that is looked back to may have been active on days that are not seen.
+    began = _began(gathered, customers, age_days_max=LOOKBACK_DAYS)
+    await gather_ages(question, gathered, began)
+    ends = question.days_end, question.complete_at
+    last = await snapshot.fetch(sql("measures.find_last_day"), [as_of, *ends])
+    offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *ends], hashed=True)
+    told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
+    norms = Norms(
+        as_of=as_of,
+        last_on=last[0]["last_on"],
+        offered={row["product"]: tuple(row["features"]) for row in offered},
+        models=await asyncio.to_thread(_models, gathered),
+        cohorts=await asyncio.to_thread(_cohorts, gathered, began),
+        told=frozenset(row["name"] for row in told),
+    )
+    if gathered.gap is not None:
+        norms = msgspec.structs.replace(norms, usual_gap_days=gathered.gap)
+    for weeks in gathered.weeks.values():
+        # The same in each of them: what these accounts say together.
+        return msgspec.structs.replace(
+            norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
+        )
+    return norms
+
+
+def _account_of(ref: SubjectRef) -> SubjectRef:
+    return SubjectRef(Subject.ACCOUNT, ref.account, ref.account)
+
+
+def _models(gathered: Gathered) -> dict[str, ActivityModel]:
+    """Fitted on who of those that were active before the window was active in it."""
+    models = {}
+    end = gathered.as_of - timedelta(days=WINDOW_DAYS + 1)
+    for subject in Subject:
+        recencies: list[Recency] = []
+        active: list[bool] = []
+        for ref, life in gathered.lives.items():
+            if ref.subject is subject and life.first_on is not None and life.last_before_on is not None:
+                silent, age = (end - life.last_before_on).days, (end - life.first_on).days
+                recencies.append((float(silent), life.days - life.days_now - 1.0, float(age)))
+                active.append(life.days_now > 0)
+        models[subject.value] = fit_activity(recencies, active)
+    return models
+
+
+def _cohorts(gathered: Gathered, began: Mapping[SubjectRef, date]) -> dict[str, dict[int, dict[int, int]]]:
+    """How many subjects had how many active days by which age, as far as they are that old."""
+    cohorts: dict[str, dict[int, dict[int, int]]] = {}
+    for ref, began_on in began.items():
+        by_age = cohorts.setdefault(ref.subject.value, {})
+        ages: Sequence[int] = gathered.ages.get(ref, ())
+        active = 0
+        for age in range(1, min((gathered.as_of - began_on).days, COHORT_DAYS) + 1):
+            # By the age of so many days, the days from 0 to the one before are over.
+            while active < len(ages) and ages[active] < age:
+                active += 1
+            counts = by_age.setdefault(age, {})
+            counts[active] = counts.get(active, 0) + 1
+    return cohorts

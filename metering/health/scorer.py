@@ -1,0 +1,113 @@
+"""The scorer: everybody once a day, when the day is over and rolled up; and at once whomever something new is known of.
+
+One works at a time. It may be killed anywhere: what was marked is taken off the list in the transaction that keeps the scores
+of the last day, and a day goes on behind the last account that was kept.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from metering.health.known import list_customers, midnight_after
+from metering.health.scoring import DayScores, Measure, keep, score_accounts
+from metering.limits import Limits
+from metering.reach import EVERYTHING
+from metering.store.event_log import writers_at_work
+from metering.store.pool import Connection, Database
+from metering.store.queries import sql
+from metering.store.snapshot import Snapshot
+from metering.store.turns import alone, ended
+
+SCORER_LOCK: Final = 0x6D65_7472_7363_6F72  # "metrscor"
+_DAY: Final = timedelta(days=1)
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What one run did: how many accounts were looked at, and how many scores are others than they were."""
+
+    accounts: int
+    scores: int
+    # There is more to do at once.
+    more: bool
+
+
+_NOTHING: Final = Done(0, 0, more=False)
+
+
+class Scorer:
+    """Scores customers, by what `measure` says of them."""
+
+    def __init__(self, database: Database, measure: Measure, limits: Limits) -> None:
+        self._database = database
+        self._measure = measure
+        self._limits = limits
+
+    async def run(self, now: datetime) -> Done | None:
+        """Do a page of what is to be done. None where another one is at work."""
+        async with alone(self._database, SCORER_LOCK) as connection:
+            if connection is None:
+                return None
+            dirty = await connection.fetch(sql("health.find_dirty"), self._limits.health_page_accounts)
+            # Both in each run: neither keeps the other waiting for long.
+            anew = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
+            daily = await self._daily(connection, now)
+            return Done(anew.accounts + daily.accounts, anew.scores + daily.scores, more=anew.more or daily.more)
+
+    async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
+        """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
+        since = {row["account"]: row["since"] for row in dirty}
+        first = max(min(since.values()), today - self._limits.health_restated_days_max * _DAY)
+        rows = await connection.fetch(sql("health.list_scored_days"), first, today)
+        scores = 0
+        for day in [*(row["as_of"] for row in rows), today]:
+            accounts = sorted(account for account, start in since.items() if start <= day)
+            of_day = await self._scored(accounts, day)
+            async with connection.transaction():
+                scores += await keep(connection, of_day)
+                if day == today:
+                    ids = [number for row in dirty for number in row["ids"]]
+                    await connection.execute(sql("health.delete_dirty"), ids)
+        return Done(len(since), scores, more=True)
+
+    async def _daily(self, connection: Connection, now: datetime) -> Done:
+        """A page of everybody, on the first day that is over and not done yet."""
+        days = await connection.fetchrow(sql("health.read_days"))
+        assert days is not None, "it is a row of whatever there is"
+        day = days["under_way"] or await self._next_day(connection, days["completed"], now)
+        if day is None:
+            return _NOTHING
+        async with self._snapshot() as snapshot:
+            accounts = await list_customers(snapshot, days["through"], self._limits.health_page_accounts, day)
+        if not accounts:
+            await connection.execute(sql("health.complete_day"), day)
+            return Done(0, 0, more=True)
+        of_day = await self._scored(accounts, day)
+        async with connection.transaction():
+            scores = await keep(connection, of_day)
+            await connection.execute(sql("health.move_day"), day, accounts[-1])
+        return Done(len(accounts), scores, more=True)
+
+    async def _next_day(self, connection: Connection, completed: date | None, now: datetime) -> date | None:
+        """The next day, begun, if it is over, and rolled up to its end."""
+        yesterday = now.astimezone(UTC).date() - _DAY
+        earliest = yesterday - self._limits.health_restated_days_max * _DAY
+        day = yesterday if completed is None else max(completed + _DAY, earliest)
+        async with self._snapshot() as snapshot:
+            complete_at = (await snapshot.horizon()).complete_at
+        if day > yesterday or complete_at < midnight_after(day):
+            return None
+        await connection.execute(sql("health.begin_day"), day)
+        if completed is None:
+            # Before the first day late events mark nobody; whoever writes now may not have seen that it has begun.
+            await ended(partial(writers_at_work, connection))
+        return day
+
+    async def _scored(self, accounts: Sequence[str], day: date) -> DayScores:
+        async with self._snapshot() as snapshot:
+            return await score_accounts(snapshot, self._measure, accounts, day)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._database, EVERYTHING)

@@ -1,0 +1,32 @@
+-- name: list_amounts
+-- reach: account
+-- What subscriptions brought in each month as a period began, and as it ended: nothing before they start, after they end, and
+-- while their trial runs. An amount is what it was then: before the first change after the instant, or as it is now. Where it was
+-- never told, it is NULL. $1 accounts, or NULL for all; $2 from; $3 to.
+SELECT account, key, currency_code,
+       CASE WHEN starts_at > $2 OR ends_at <= $2 OR trial_ends_at > $2 THEN 0
+            WHEN start_was.is_other THEN start_was.amount ELSE monthly_amount END AS amount_at_start,
+       CASE WHEN starts_at > $3 OR ends_at <= $3 OR trial_ends_at > $3 THEN 0
+            WHEN end_was.is_other THEN end_was.amount ELSE monthly_amount END AS amount_at_end
+FROM subscription AS contract
+LEFT JOIN LATERAL (
+    SELECT true AS is_other, (before ->> 'monthly_amount')::numeric AS amount FROM subscription_change
+    WHERE subscription = contract.key AND changed_at > $2 AND before ? 'monthly_amount'
+    ORDER BY changed_at, id LIMIT 1
+) AS start_was ON true
+LEFT JOIN LATERAL (
+    SELECT true AS is_other, (before ->> 'monthly_amount')::numeric AS amount FROM subscription_change
+    WHERE subscription = contract.key AND changed_at > $3 AND before ? 'monthly_amount'
+    ORDER BY changed_at, id LIMIT 1
+) AS end_was ON true
+WHERE ($1::text[] IS NULL OR contract.account = ANY ($1)) AND starts_at <= $3
+ORDER BY contract.key;
+
+-- name: count_trials
+-- reach: account
+-- How many trials began in a period and had ended long enough before an instant, and how many of these are or were paid for
+-- since. $1 accounts, or NULL for all; $2 from; $3 to; $4 the instant less the days of grace; $5 days of grace.
+SELECT count(*) AS trials,
+       count(*) FILTER (WHERE ends_at IS NULL OR ends_at > trial_ends_at + make_interval(days => $5::integer)) AS converted
+FROM subscription
+WHERE ($1::text[] IS NULL OR account = ANY ($1)) AND starts_at >= $2 AND starts_at < $3 AND trial_ends_at <= $4;
