@@ -167,9 +167,9 @@ def test_every_snapshot_of_the_service_says_its_reach() -> None:
     """Who makes a snapshot says whose rows it shows; and the shell makes none by itself, nor reaches for the database."""
     silent = []
     for path in SOURCES:
+        of_shell = path.is_relative_to(ROOT / "graphql_api")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             made = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Snapshot"
-            of_shell = path.is_relative_to(ROOT / "graphql_api")
             reaches = isinstance(node, ast.Attribute) and node.attr in {"database", "_database"}
             if (made and (of_shell or len(node.args) + len(node.keywords) < 2)) or (of_shell and reaches):
                 silent.append(f"{_name(path)}:{node.lineno}")
