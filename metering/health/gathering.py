@@ -171,6 +171,12 @@ class Question(msgspec.Struct, frozen=True):
     as_of: date
     days_end: datetime
     complete_at: datetime
+    has_pending: bool
+
+    @property
+    def rollups(self) -> tuple[datetime, datetime, bool]:
+        """Where the rollups stand, as statements take it."""
+        return self.days_end, self.complete_at, self.has_pending
 
     async def rows(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement; whatever it joins may be large, and PostgreSQL expects little of it."""
@@ -179,11 +185,11 @@ class Question(msgspec.Struct, frozen=True):
     async def of_lookback(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement over all that is looked back to."""
         since = self.as_of - timedelta(days=LOOKBACK_DAYS)
-        return await self.rows(statement, self.accounts, self.as_of, since, self.days_end, self.complete_at, *arguments)
+        return await self.rows(statement, self.accounts, self.as_of, since, *self.rollups, *arguments)
 
     async def of_window(self, statement: str, *arguments: object) -> list[Any]:
         """The rows of a statement that says itself how far it looks back."""
-        return await self.rows(statement, self.accounts, self.as_of, self.days_end, self.complete_at, *arguments)
+        return await self.rows(statement, self.accounts, self.as_of, *self.rollups, *arguments)
 
 
 def within(snapshot: Snapshot, accounts: Collection[str] | None) -> list[str] | None:
@@ -194,9 +200,10 @@ def within(snapshot: Snapshot, accounts: Collection[str] | None) -> list[str] | 
 
 async def ask(snapshot: Snapshot, accounts: Collection[str] | None, as_of: date) -> Question:
     """The question of what these accounts (None: all) did before a day, with where the rollups of the snapshot stand."""
-    complete_at = (await snapshot.horizon()).complete_at.astimezone(UTC)
+    horizon = await snapshot.horizon()
+    complete_at = horizon.complete_at.astimezone(UTC)
     days_end = complete_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Question(snapshot, within(snapshot, accounts), as_of, days_end, complete_at)
+    return Question(snapshot, within(snapshot, accounts), as_of, days_end, complete_at, horizon.has_pending)
 
 
 async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:

@@ -158,9 +158,8 @@ async def _norms(question: Question, gathered: Gathered) -> Norms:
     # Whoever began before all that is looked back to may have been active on days that are not seen.
     began = _began(gathered, customers, age_days_max=LOOKBACK_DAYS)
     await gather_ages(question, gathered, began)
-    ends = question.days_end, question.complete_at
-    last = await snapshot.fetch(sql("measures.find_last_day"), [as_of, *ends])
-    offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *ends], hashed=True)
+    last = await snapshot.fetch(sql("measures.find_last_day"), [as_of, *question.rollups])
+    offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *question.rollups], hashed=True)
     told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
     norms = Norms(
         as_of=as_of,

@@ -1,20 +1,21 @@
 -- name: list_retention
 -- reach: account
--- Of the users who first used a feature, how many had it for so many whole weeks, and how many of these used it in that week:
--- week 0 begins with the first use. $1 accounts, or NULL for all; $2 the day; $3 the day to look back to; $4 the end of the
--- rollups' last day; $5 their horizon; $6 and $7 service accounts, by account and user; $8 how many weeks.
+-- Of the users who first used a feature, how many had it for so many whole weeks, and how many of these used it in that
+-- week: week 0 begins with the first use. $1 accounts, or NULL for all; $2 the day; $3 the day to look back to; $4 the end
+-- of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and $8 service accounts, by account and
+-- user; $9 how many weeks.
 WITH of_day AS (
     SELECT account, "user", feature, day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
     WHERE is_use AND "user" IS NOT NULL AND feature IS NOT NULL
-        AND (account, "user") NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+        AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, "user", feature, day
 ), aged AS (
     SELECT *, min(day) OVER (PARTITION BY account, "user", feature) AS first_on FROM of_day
 ), adopted AS (
     SELECT feature, week, count(*) AS users
     FROM (SELECT DISTINCT account, "user", feature, first_on FROM aged) AS adopter
-    CROSS JOIN LATERAL generate_series(0, least($8::integer, ($2::date - first_on) / 7) - 1) AS whole (week)
+    CROSS JOIN LATERAL generate_series(0, least($9::integer, ($2::date - first_on) / 7) - 1) AS whole (week)
     GROUP BY feature, week
 ), active AS (
     SELECT feature, week, count(*) AS active
@@ -32,12 +33,12 @@ ORDER BY feature, week;
 -- reach: account
 -- How many users were there 12 weeks after their first day, and how many of them were active in the last four of these weeks:
 -- for each feature of whom used it in the first 14 days, and in the row without one of everybody. Whoever was new in the first
--- four weeks that are looked back to is left out: they may have been there before. The first seven parameters are those of
+-- four weeks that are looked back to is left out: they may have been there before. The first eight parameters are those of
 -- list_retention.
 WITH of_day AS (
     SELECT account, "user", feature, day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
-    WHERE is_use AND "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    WHERE is_use AND "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, "user", feature, day
 ), life AS (
     SELECT account, "user", first_on, bool_or(day >= first_on + 56 AND day < first_on + 84) AS is_kept

@@ -35,15 +35,15 @@ ORDER BY contract.key;
 
 -- name: list_lives
 -- reach: account
--- When accounts, subscriptions and users were active: first and last day, how many days, and what of them is lately; how many
--- of their events are of the set-up; and on which subscriptions a user was. $1 accounts, or NULL for all; $2 the day; $3 the
--- day to look back to; $4 the end of the rollups' last day; $5 their horizon; $6 and $7 service accounts, by account and user:
--- what they do is nobody's activity.
+-- When accounts, subscriptions and users were active: first and last day, how many days, and what of them is lately; how
+-- many of their events are of the set-up; and on which subscriptions a user was. $1 accounts, or NULL for all; $2 the day;
+-- $3 the day to look back to; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and
+-- $8 service accounts, by account and user: what they do is nobody's activity.
 WITH of_user AS MATERIALIZED (
     SELECT account, subscription, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
            sum(events) FILTER (WHERE classification = 'setup') AS setup_events
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
-    WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, subscription, "user", day
 ), of_day AS (
     SELECT account, subject, key, day, bool_or(is_use) AS is_use, sum(events) AS events, sum(setup_events) AS setup_events
@@ -76,8 +76,8 @@ FROM life LEFT JOIN membership ON subject = 'USER' AND membership.account = life
 -- these together. The parameters are those of list_lives.
 WITH of_day AS (
     SELECT account, "user", day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
-    WHERE "user" IS NOT NULL AND is_use AND (account, "user") NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    WHERE "user" IS NOT NULL AND is_use AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, "user", day
 ), gap AS (
     SELECT account, "user", day - lag(day) OVER (PARTITION BY account, "user" ORDER BY day) AS days FROM of_day
@@ -98,8 +98,8 @@ WITH of_user AS MATERIALIZED (
            max(day) FILTER (WHERE is_use AND day < $2::date - 28) AS last_before_on,
            coalesce(sum(events) FILTER (WHERE day >= $2::date - 28), 0)::float8 AS events,
            coalesce(sum(events) FILTER (WHERE day >= $2::date - 112 AND day < $2::date - 28), 0)::float8 AS events_before
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
-    WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, subscription, "user", product, feature
 ), of_subject AS MATERIALIZED (
     SELECT of_user.*, subject, key FROM of_user CROSS JOIN LATERAL (
@@ -143,9 +143,9 @@ FROM of_features FULL JOIN of_products USING (account, subject, key);
 -- name: list_offered_features
 -- reach: everyone
 -- What products offer, as far as usage tells: the features that one account in twenty used of those that used the product, in
--- 90 days. $1 the day; $2 the end of the rollups' last day; $3 their horizon.
+-- 90 days. $1 the day; $2 the end of the rollups' last day; $3 their horizon, $4 whether anything is pending.
 WITH of_account AS (
-    SELECT product, feature, account FROM usage_of_days(NULL, $1::date - 90, $1::date, $2::timestamptz, $3::timestamptz)
+    SELECT product, feature, account FROM usage_of_days(NULL, $1::date - 90, $1::date, $2::timestamptz, $3::timestamptz, $4::boolean)
     WHERE is_use
     GROUP BY product, feature, account
 ), of_product AS (
@@ -161,20 +161,20 @@ GROUP BY product;
 -- name: find_last_day
 -- reach: everyone
 -- The last day of the window on which anything came in from anybody; NULL where nothing did. $1 the day; $2 the end of the
--- rollups' last day; $3 their horizon.
-SELECT max(day) AS last_on FROM usage_of_days(NULL, $1::date - 28, $1::date, $2::timestamptz, $3::timestamptz);
+-- rollups' last day; $3 their horizon, $4 whether anything is pending.
+SELECT max(day) AS last_on FROM usage_of_days(NULL, $1::date - 28, $1::date, $2::timestamptz, $3::timestamptz, $4::boolean);
 
 -- name: list_people
 -- reach: account
--- How the usage of 28 days is spread over users. $1 accounts, or NULL for all; $2 the day; $3 the end of the rollups' last day;
--- $4 their horizon; $5 and $6 service accounts, by account and user; $7 and $8 users who are not expected, in the same way;
--- $9 subjects, $10 their accounts, $11 their keys, $12 how many users are expected of each, $13 their seats or NULL. Zeros fill
--- up what is expected, and the seats.
+-- How the usage of 28 days is spread over users. $1 accounts, or NULL for all; $2 the day; $3 the end of the rollups' last
+-- day; $4 their horizon, $5 whether anything is pending; $6 and $7 service accounts, by account and user; $8 and $9 users
+-- who are not expected, in the same way; $10 subjects, $11 their accounts, $12 their keys, $13 how many users are expected
+-- of each, $14 their seats or NULL. Zeros fill up what is expected, and the seats.
 WITH of_day AS (
     SELECT account, subscription, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
            min(device) FILTER (WHERE is_use) AS one_device, max(device) FILTER (WHERE is_use) AS other_device
-    FROM usage_of_days($1::text[], $2::date - 56, $2::date, $3::timestamptz, $4::timestamptz)
-    WHERE "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($5::text[], $6::text[]))
+    FROM usage_of_days($1::text[], $2::date - 56, $2::date, $3::timestamptz, $4::timestamptz, $5::boolean)
+    WHERE "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
     GROUP BY account, subscription, "user", day
 ), of_subject AS (
     SELECT account, subject, key, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
@@ -189,7 +189,7 @@ WITH of_day AS (
            coalesce(sum(events) FILTER (WHERE day >= $2::date - 28), 0)::float8 AS events,
            min(one_device) FILTER (WHERE day >= $2::date - 28) < max(other_device) FILTER (WHERE day >= $2::date - 28)
                AS has_several_devices,
-           (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[])) AS is_expected
+           (account, "user") NOT IN (SELECT * FROM unnest($8::text[], $9::text[])) AS is_expected
     FROM of_subject
     GROUP BY account, subject, key, "user"
 ), ranked AS (
@@ -206,7 +206,7 @@ WITH of_day AS (
     SELECT ranked.*, greatest(expected, active_expected) AS expected_size,
            greatest(expected, active_expected) - active_expected + place AS place_of_expected,
            greatest(seats, active) AS seat_size, greatest(seats, active) - active + place_by_events AS place_of_seat
-    FROM ranked LEFT JOIN unnest($9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[])
+    FROM ranked LEFT JOIN unnest($10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[])
         AS subject_of (subject, account, key, expected, seats) USING (subject, account, key)
 )
 SELECT account, subject, key, count(*) FILTER (WHERE days > 0) AS active,
@@ -233,13 +233,14 @@ GROUP BY account, subject, key;
 
 -- name: list_weeks
 -- reach: account
--- How far a subject's usage has dropped below its own weeks, and where it is going. $1 accounts, or NULL for all; $2 the day;
--- $3 the end of the rollups' last day; $4 their horizon; $5 subjects, $6 their accounts, $7 their keys, $8 of how many whole
--- weeks before the day each is looked at; $9 the dispersion that is typical, $10 and $11 what all did together over four weeks
--- and over one: NULL for what these accounts say. The formulas are those of health/drops.py.
+-- How far a subject's usage has dropped below its own weeks, and where it is going. $1 accounts, or NULL for all; $2 the
+-- day; $3 the end of the rollups' last day; $4 their horizon, $5 whether anything is pending; $6 subjects, $7 their
+-- accounts, $8 their keys, $9 of how many whole weeks before the day each is looked at; $10 the dispersion that is typical,
+-- $11 and $12 what all did together over four weeks and over one: NULL for what these accounts say. The formulas are those
+-- of health/drops.py.
 WITH of_user AS (
     SELECT account, subscription, "user", ($2::date - 1 - day) / 7 AS week, sum(events) AS events
-    FROM usage_of_days($1::text[], $2::date - 112, $2::date, $3::timestamptz, $4::timestamptz)
+    FROM usage_of_days($1::text[], $2::date - 112, $2::date, $3::timestamptz, $4::timestamptz, $5::boolean)
     GROUP BY 1, 2, 3, 4
 ), of_week AS (
     SELECT account, subject, key, week, sum(events)::float8 AS events
@@ -250,7 +251,7 @@ WITH of_user AS (
     GROUP BY account, subject, key, week
 ), grid AS MATERIALIZED (
     SELECT subject, account, key, week, coalesce(events, 0) AS events
-    FROM unnest($5::text[], $6::text[], $7::text[], $8::integer[]) AS subject_of (subject, account, key, weeks)
+    FROM unnest($6::text[], $7::text[], $8::text[], $9::integer[]) AS subject_of (subject, account, key, weeks)
     CROSS JOIN LATERAL generate_series(0, weeks - 1) AS of_subject (week)
     LEFT JOIN of_week USING (subject, account, key, week)
 ), figure AS (
@@ -271,11 +272,11 @@ WITH of_user AS (
     FROM figure
     WHERE weeks >= 8
 ), usual AS (
-    SELECT coalesce($9::float8, percentile_cont(0.5) WITHIN GROUP (ORDER BY dispersion) FILTER (WHERE mean > 20), 0.03)
+    SELECT coalesce($10::float8, percentile_cont(0.5) WITHIN GROUP (ORDER BY dispersion) FILTER (WHERE mean > 20), 0.03)
                AS usual_dispersion,
-           coalesce($10::float8, CASE WHEN count(*) >= 30 THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY change) END, 0)
+           coalesce($11::float8, CASE WHEN count(*) >= 30 THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY change) END, 0)
                AS usual_change,
-           coalesce($11::float8, CASE WHEN count(*) >= 30 THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY fast_change) END, 0)
+           coalesce($12::float8, CASE WHEN count(*) >= 30 THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY fast_change) END, 0)
                AS usual_fast_change
     FROM own
     WHERE subject = 'ACCOUNT'
@@ -304,14 +305,14 @@ FROM slope LEFT JOIN spread USING (subject, account, key) CROSS JOIN usual;
 -- name: list_first_days
 -- reach: account
 -- On which days since it began a subject was active, 0 for the first, up to 89. $1 accounts, or NULL for all; $2 the day; $3
--- the day to look back to; $4 the end of the rollups' last day; $5 their horizon; $6 and $7 service accounts; $8 subjects,
--- $9 their accounts, $10 their keys, $11 the days on which they began, none before $3.
+-- the day to look back to; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and $8
+-- service accounts; $9 subjects, $10 their accounts, $11 their keys, $12 the days on which they began, none before $3.
 WITH began AS (
-    SELECT * FROM unnest($8::text[], $9::text[], $10::text[], $11::date[]) AS subject_of (subject, account, key, began_on)
+    SELECT * FROM unnest($9::text[], $10::text[], $11::text[], $12::date[]) AS subject_of (subject, account, key, began_on)
 ), of_day AS (
     SELECT account, subscription, day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz)
-    WHERE is_use AND (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    WHERE is_use AND (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, subscription, day
 )
 SELECT subject, account, key, array_agg(DISTINCT day - began_on ORDER BY day - began_on) AS ages
@@ -347,8 +348,8 @@ WHERE name = ANY ($2::text[]) AND at < $1::date::timestamp AT TIME ZONE 'UTC'
 
 -- name: sum_up_signals
 -- reach: account
--- What the signals of a name come to, by subject. $1 accounts, or NULL for all; $2 the day; $3 the name; $4 how many days before
--- the day. What was expired by then is left out.
+-- What the signals of a name come to, by subject. $1 accounts, or NULL for all; $2 the day; $3 the name; $4 how many days
+-- before the day. What was expired by then is left out.
 SELECT account, subject, key, (array_agg(value ORDER BY at DESC, sequence DESC))[1] AS newest, avg(value) AS mean,
        sum(value) AS total, min(value) AS least, max(value) AS largest, count(*) AS count,
        $2::date - (max(at) AT TIME ZONE 'UTC')::date AS age_days
