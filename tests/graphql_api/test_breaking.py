@@ -30,7 +30,7 @@ input Filter { size: Int = 1, unit: String }
 
 
 def test_the_contract_is_kept() -> None:
-    """Every type, field, argument, default, enum value and scope of the contract is ours, with its type; health needs its scope."""
+    """Every type, field, argument, default, enum value and scope of the contract is ours; health needs a scope of its own."""
     assert set(breaking_changes(CONTRACT.read_text(encoding="utf-8"), sdl())) == ASKED_FOR_MORE
 
 

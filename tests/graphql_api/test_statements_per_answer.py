@@ -24,7 +24,8 @@ from graphql_api.nodes import node_id
 from graphql_api.schema import sdl
 from metering.store.queries import sql
 from tests.conftest import ENGINES, Api, Server, running
-from tests.graphql_api.worlds import TOKENS, bill, credit, customer, offer, refuse
+from tests.graphql_api.worlds import TOKENS, alarm, bill, credit, customer, offer, refuse, score
+from tests.metering.scored import resting
 
 SCHEMA: Final = build_schema(sdl())
 DEPTH_MAX: Final = 7
@@ -54,12 +55,23 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     ),
     "ratePreview": '(input: {price: {perUnit: {unitPrice: "2"}}, quantity: "3"})',
     "simulatePlan": f'(input: {{plan: "basic", period: {_SEPTEMBER}}})',
+    "account": '(key: "acme")',
+    "accounts": "(first: 200)",
+    "portfolio": '(asOf: "2026-10-02")',
+    "scorecards": "",
+    "alertRules": "",
+    "alerts": "(first: 200)",
+    "destinations": "",
+    "deliveries": '(destination: "team")',
     "apiKeys": "",
     "node": "",
     "service": "",
 }
-# What is asked below: an argument that has no default.
-_BELOW: Final[Mapping[str, str]] = {"dimension": "USER", "bucket": "MONTH"}
+# What is asked below: an argument that has no default, and the day of scores, of which today has none.
+_BELOW: Final[Mapping[str, str]] = {
+    "dimension": "USER", "bucket": "MONTH", "asOf": '"2026-10-02"', "since": '"2026-10-01"',
+    "from": '"2026-10-01"', "to": '"2026-10-03"',
+}  # fmt: skip
 _NODES: Final[Mapping[str, str]] = {
     "Account": node_id("Account", "acme"),
     "SubscriptionFacts": node_id("SubscriptionFacts", "s-acme-1"),
@@ -92,11 +104,14 @@ def worlds(servers: dict[str, Server]) -> Iterator[tuple[World, World]]:
     """A world with one customer, and one with three that are larger; a page holds all of both."""
     with ExitStack() as stack:
         small, large = (stack.enter_context(servers[ENGINES[0]].cloned()) for _ in range(2))
-        made = [stack.enter_context(telling(url)) for url in (small, large)]
-        for world, size, accounts in zip(made, (1, 2), (["acme"], ["acme", "beta", "gamma"]), strict=True):
+        made = [stack.enter_context(told) for url in (small, large) for told in (resting(url), telling(url))][1::2]
+        for url, world, size in zip((small, large), made, (1, 2), strict=True):
+            accounts = ["acme", "beta", "gamma"][: 2 * size - 1]
             offer(world.api)
             for account in accounts:
                 fill(world.api, account, size)
+            alarm(world.api, url)
+            score(url, accounts)
         yield made[0], made[1]
 
 
@@ -160,7 +175,11 @@ def fields(kind: GraphQLObjectType, depth: int, prefix: str) -> str:
 
 def below(field: GraphQLField) -> str:
     """The arguments that a field below the root needs."""
-    needed = [f"{name}: {_BELOW[name]}" for name, argument in field.args.items() if is_required_argument(argument)]
+    needed = [
+        f"{name}: {_BELOW[name]}"
+        for name, argument in field.args.items()
+        if is_required_argument(argument) or name == "asOf"
+    ]
     return f"({', '.join(needed)})" if needed else ""
 
 
