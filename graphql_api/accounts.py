@@ -1,5 +1,6 @@
 """Accounts: what is known of a customer besides its usage, its subscriptions, its users, and its health."""
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -35,7 +36,7 @@ from metering.keys import Scope
 from metering.limits import Limits
 from metering.service import Snapshot
 from metering.subjects import SubjectRef
-from metering.subscriptions import Subscription, read_subscriptions
+from metering.subscriptions import Subscription, subscriptions_of
 
 # Far more than scores, amounts and instants have.
 _PLACE_DIGITS_MAX: Final = 100
@@ -65,10 +66,14 @@ class Account(Node):
     @strawberry.field(description="By key.")
     async def subscriptions(self, info: MeteringInfo) -> list[SubscriptionFacts]:
         """All of the account's."""
+        context = info.context
+        page_rows = context.limits.page_rows_max
         if not self.is_new:
-            return await _subscriptions(info.context.snapshot, self.key, info)
-        async with info.context.service.snapshot(info.context.snapshot.reach) as snapshot:
-            return await _subscriptions(snapshot, self.key, info)
+            return await _facts(
+                context.snapshot, await context.loaders.subscriptions(context.snapshot, self.key, page_rows)
+            )
+        async with context.service.snapshot(context.snapshot.reach) as snapshot:
+            return await _facts(snapshot, (await subscriptions_of(snapshot, [self.key], page_rows))[self.key])
 
     @strawberry.field(description="By key: who has usage of the last year, or of whom something was said.")
     async def users(self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET) -> UserConnection:
@@ -218,15 +223,9 @@ def _contained(given: JsonObject | None, limits: Limits) -> str | None:
     return msgspec.json.encode(attributes).decode()
 
 
-async def _subscriptions(snapshot: Snapshot, account: str, info: MeteringInfo) -> list[SubscriptionFacts]:
-    found: list[Subscription] = []
-    more = True
-    while more:
-        after = found[-1].key if found else None
-        page, more = await read_subscriptions(snapshot, info.context.limits.page_rows_max, after, accounts=[account])
-        found += page
+async def _facts(snapshot: Snapshot, subscriptions: Sequence[Subscription]) -> list[SubscriptionFacts]:
     now = (await snapshot.horizon()).as_of
-    return [facts_of(each, now) for each in found]
+    return [facts_of(each, now) for each in subscriptions]
 
 
 def _shown(account: Customer, *, is_new: bool) -> Account:

@@ -12,6 +12,7 @@ from health.score import Health
 from metering.attribute_facts import read_attributes
 from metering.events import in_utc
 from metering.health.cards import Cards, read_cards
+from metering.health.customers import UserPage, UsersAsked, list_account_users
 from metering.health.reading import (
     Asked,
     HistoryAsked,
@@ -22,6 +23,7 @@ from metering.health.reading import (
 )
 from metering.service import Snapshot
 from metering.subjects import SubjectRef
+from metering.subscriptions import Subscription, subscriptions_of
 
 Key = TypeVar("Key")
 
@@ -68,6 +70,25 @@ class Loaders:
 
         loader: DataLoader[SubjectRef, dict[str, Any]] = self._loader("attributes", load)
         return await loader.load(ref)
+
+    async def users(self, snapshot: Snapshot, asked: UsersAsked) -> UserPage:
+        """A page of an account's users."""
+
+        async def load(keys: list[UsersAsked]) -> list[UserPage]:
+            return await list_account_users(snapshot, keys)
+
+        loader: DataLoader[UsersAsked, UserPage] = self._loader("users", load)
+        return await loader.load(asked)
+
+    async def subscriptions(self, snapshot: Snapshot, account: str, page_rows: int) -> list[Subscription]:
+        """All of an account's, by key."""
+
+        async def load(keys: list[str]) -> list[list[Subscription]]:
+            of_accounts = await subscriptions_of(snapshot, keys, page_rows)
+            return [of_accounts[key] for key in keys]
+
+        loader: DataLoader[str, list[Subscription]] = self._loader("subscriptions", load)
+        return await loader.load(account)
 
     async def cards(self, snapshot: Snapshot) -> Cards:
         """Every scorecard."""

@@ -14,7 +14,7 @@ from graphql_api.scalars import Instant, JsonObject
 from health.scorecards import Subject
 from metering.attribute_facts import read_attributes
 from metering.events import in_utc
-from metering.health.customers import AccountUser, list_account_users
+from metering.health.customers import AccountUser, UsersAsked, list_account_users
 from metering.keys import Scope
 from metering.service import Snapshot
 from metering.subjects import SubjectRef
@@ -74,7 +74,8 @@ async def users_of(account: str, first: int, after: str | None, info: MeteringIn
     context = info.context
     check_first(first, context.limits, ("first",))
     place = decode_cursor(after, _UserPlace, ("after",)) if after else None
-    page = await list_account_users(context.snapshot, account, first, None if place is None else place.user)
+    asked = UsersAsked(account, first, None if place is None else place.user)
+    page = await context.loaders.users(context.snapshot, asked)
     cursors = [encode_cursor(_UserPlace(each.key)) for each in page.users]
     return UserConnection(
         nodes=[_shown(account, each) for each in page.users],
@@ -85,7 +86,7 @@ async def users_of(account: str, first: int, after: str | None, info: MeteringIn
 
 async def new_user(snapshot: Snapshot, account: str, key: str) -> User:
     """A user that was put just now."""
-    page = await list_account_users(snapshot, account, 1, None, only=key)
+    (page,) = await list_account_users(snapshot, [UsersAsked(account, 1)], only=key)
     (known,) = await read_attributes(
         snapshot, [SubjectRef(Subject.USER, account, key)], in_utc((await snapshot.horizon()).as_of)
     )

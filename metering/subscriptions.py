@@ -142,6 +142,20 @@ async def read_subscriptions(
     return [_subscription(row, terms[row["key"]]) for row in page], len(rows) > first
 
 
+async def subscriptions_of(
+    snapshot: Snapshot, accounts: Collection[str], page_rows: int
+) -> dict[str, list[Subscription]]:
+    """All subscriptions of these accounts by account, each by key; read together, so many at a time."""
+    found: dict[str, list[Subscription]] = {account: [] for account in accounts}
+    after, more = None, True
+    while more:
+        page, more = await read_subscriptions(snapshot, page_rows, after, accounts=accounts)
+        for each in page:
+            found[each.account].append(each)
+            after = each.key
+    return found
+
+
 async def read_rated(
     snapshot: Snapshot,
     first: int,

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -87,6 +89,14 @@ class AccountUser(msgspec.Struct, frozen=True):
     active_days: int
 
 
+class UsersAsked(msgspec.Struct, frozen=True):
+    """Which users of an account are asked for: the first by key, from behind one on."""
+
+    account: str
+    first: int
+    after: str | None = None
+
+
 class UserPage(msgspec.Struct, frozen=True):
     """A page, and how many users there are in all."""
 
@@ -165,25 +175,37 @@ async def read_portfolio(
 
 
 async def list_account_users(
-    snapshot: Snapshot, account: str, first: int, after: str | None, *, only: str | None = None
-) -> UserPage:
-    """The first users of an account by key, from behind one on; or one user only. One statement."""
-    if not snapshot.reach.shows_account(account) or "\0" in account:
-        return UserPage((), 0, has_next=False)
+    snapshot: Snapshot, asked: Sequence[UsersAsked], *, only: str | None = None
+) -> list[UserPage]:
+    """A page of users by key for each that is asked for; or one user only. One statement for all."""
     _, subscriptions, user = snapshot.reach.arguments()
     assert only is None or user in {None, only}, "one user's caller sees no other"
+    pages = [UserPage((), 0, has_next=False) for _ in asked]
+    shown = {
+        place: each
+        for place, each in enumerate(asked)
+        if snapshot.reach.shows_account(each.account) and "\0" not in each.account
+    }
+    if not shown:
+        return pages
     horizon = await snapshot.horizon()
     today = horizon.as_of.astimezone(UTC).date()
     days_end = midnight_after(horizon.complete_at.astimezone(UTC).date() - timedelta(days=1))
     rows = await snapshot.fetch(
         sql("customers.list_users"),
         [
-            *(account, today, today + timedelta(days=1), today - _USERS_SEEN, days_end, horizon.complete_at),
-            *(subscriptions, only or user, after, first + 1, horizon.has_pending),
+            [each.account for each in shown.values()],
+            *(today, today + timedelta(days=1), today - _USERS_SEEN, days_end, horizon.complete_at),
+            *(subscriptions, only or user, [each.after for each in shown.values()]),
+            *([each.first + 1 for each in shown.values()], horizon.has_pending),
         ],
     )
-    found = [AccountUser(row["key"], row["last_used_at"], row["days"]) for row in rows if row["key"] is not None]
-    return UserPage(tuple(found[:first]), rows[0]["users"], has_next=len(found) > first)
+    by_place = {number: list(of_page) for number, of_page in groupby(rows, itemgetter("place"))}
+    for number, (place, each) in enumerate(shown.items(), start=1):
+        of_page = by_place[number]
+        found = [AccountUser(row["key"], row["last_used_at"], row["days"]) for row in of_page if row["key"] is not None]
+        pages[place] = UserPage(tuple(found[: each.first]), of_page[0]["users"], has_next=len(found) > each.first)
+    return pages
 
 
 def _customer(row: Any) -> Customer:

@@ -130,33 +130,40 @@ LIMIT $7;
 
 -- name: list_users
 -- reach: account, subscription, user
--- Users of an account by key, with the last day on which they used it, when that was as far as events are kept, and how many of
--- the last 28 days they did; and how many users there are. $1 account; $2 today; $3 tomorrow; $4 the day to look back to; $5 up
--- to where days and $6 quarters of an hour are rolled up; $7 subscriptions and $8 the user within reach, or NULL; $9 the key
--- that they come after, or NULL; $10 how many; $11 whether anything is pending.
-WITH used AS MATERIALIZED (
-    SELECT "user" AS key, max(day) AS last_on, count(DISTINCT day) FILTER (WHERE is_use AND day > $2::date - 28) AS days
-    FROM usage_of_days(ARRAY[$1::text], $4::date, $3::date, $5::timestamptz, $6::timestamptz, $11::boolean)
+-- Pages of users by key, each of an account, with the last day on which they used it, when that was as far as events are kept,
+-- and how many of the last 28 days they did; and how many users the account has. By the pages' places: $1 the accounts; $9 the
+-- keys that they come after, or NULL; $10 how many. Of all of them: $2 today; $3 tomorrow; $4 the day to look back to; $5 up to
+-- where days and $6 quarters of an hour are rolled up; $7 subscriptions and $8 the user within reach, or NULL; $11 whether
+-- anything is pending.
+WITH asked AS (
+    SELECT * FROM unnest($1::text[], $9::text[], $10::integer[]) WITH ORDINALITY AS asked (account, after, rows, place)
+), used AS MATERIALIZED (
+    SELECT account, "user" AS key, max(day) AS last_on,
+           count(DISTINCT day) FILTER (WHERE is_use AND day > $2::date - 28) AS days
+    FROM usage_of_days($1::text[], $4::date, $3::date, $5::timestamptz, $6::timestamptz, $11::boolean)
     WHERE "user" IS NOT NULL AND ($7::text[] IS NULL OR subscription = ANY ($7)) AND ($8::text IS NULL OR "user" = $8)
-    GROUP BY "user"
-), known AS (
-    SELECT key FROM used
+    GROUP BY account, "user"
+), known AS MATERIALIZED (
+    SELECT account, key FROM used
     UNION
-    SELECT key FROM attribute_fact
-    WHERE account = $1 AND subject = 'USER' AND $7::text[] IS NULL AND ($8::text IS NULL OR key = $8)
-), page AS (
-    SELECT known.key, last_on, coalesce(days, 0) AS days FROM known LEFT JOIN used USING (key)
-    WHERE $9::text IS NULL OR known.key > $9
-    ORDER BY known.key
-    LIMIT $10
+    SELECT account, key FROM attribute_fact
+    WHERE account = ANY ($1) AND subject = 'USER' AND $7::text[] IS NULL AND ($8::text IS NULL OR key = $8)
 )
-SELECT total.users, page.key, page.days, coalesce(used.at, page.last_on::timestamp AT TIME ZONE 'UTC') AS last_used_at
-FROM (SELECT count(*) AS users FROM known) AS total
-LEFT JOIN page ON true
+SELECT asked.place, (SELECT count(*) FROM known WHERE known.account = asked.account) AS users, page.key, page.days,
+       coalesce(seen.at, page.last_on::timestamp AT TIME ZONE 'UTC') AS last_used_at
+FROM asked
+LEFT JOIN LATERAL (
+    SELECT known.key, used.last_on, coalesce(used.days, 0) AS days
+    FROM known LEFT JOIN used ON used.account = known.account AND used.key = known.key
+    WHERE known.account = asked.account AND (asked.after IS NULL OR known.key > asked.after)
+    ORDER BY known.key
+    LIMIT asked.rows
+) AS page ON true
 LEFT JOIN LATERAL (
     SELECT max(occurred_at) AS at FROM event
-    WHERE account = $1 AND "user" = page.key AND NOT voided AND ($7::text[] IS NULL OR subscription = ANY ($7))
+    WHERE account = asked.account AND "user" = page.key AND NOT voided
+      AND ($7::text[] IS NULL OR subscription = ANY ($7))
       AND occurred_at >= page.last_on::timestamp AT TIME ZONE 'UTC'
       AND occurred_at < (page.last_on + 1)::timestamp AT TIME ZONE 'UTC'
-) AS used ON true
-ORDER BY page.key;
+) AS seen ON true
+ORDER BY asked.place, page.key;
