@@ -179,7 +179,7 @@ async def list_account_users(
         sql("customers.list_users"),
         [
             *(account, today, today + timedelta(days=1), today - _USERS_SEEN, days_end, horizon.complete_at),
-            *(subscriptions, only or user, after, first + 1),
+            *(subscriptions, only or user, after, first + 1, horizon.has_pending),
         ],
     )
     found = [AccountUser(row["key"], row["last_used_at"], row["days"]) for row in rows if row["key"] is not None]

@@ -133,10 +133,10 @@ LIMIT $7;
 -- Users of an account by key, with the last day on which they used it, when that was as far as events are kept, and how many of
 -- the last 28 days they did; and how many users there are. $1 account; $2 today; $3 tomorrow; $4 the day to look back to; $5 up
 -- to where days and $6 quarters of an hour are rolled up; $7 subscriptions and $8 the user within reach, or NULL; $9 the key
--- that they come after, or NULL; $10 how many.
+-- that they come after, or NULL; $10 how many; $11 whether anything is pending.
 WITH used AS MATERIALIZED (
     SELECT "user" AS key, max(day) AS last_on, count(DISTINCT day) FILTER (WHERE is_use AND day > $2::date - 28) AS days
-    FROM usage_of_days(ARRAY[$1::text], $4::date, $3::date, $5::timestamptz, $6::timestamptz)
+    FROM usage_of_days(ARRAY[$1::text], $4::date, $3::date, $5::timestamptz, $6::timestamptz, $11::boolean)
     WHERE "user" IS NOT NULL AND ($7::text[] IS NULL OR subscription = ANY ($7)) AND ($8::text IS NULL OR "user" = $8)
     GROUP BY "user"
 ), known AS (
