@@ -90,6 +90,8 @@ def _amount_issues(order: OutcomeOrder, path: Path) -> Iterator[InputIssue]:
     amount, code = order.monthly_amount_change, order.currency_code
     here = (*path, "monthlyAmountChange")
     if amount is None:
+        if code is not None:
+            yield InputIssue((*path, "currencyCode"), "A currency is of an amount; give both or neither.")
         return
     faults = list(issues_of(number_faults(amount, here[1:])))
     if faults:

@@ -161,6 +161,7 @@ def test_outcomes_are_recorded_once(database_url: str) -> None:
             outcome(subject=Subject.USER, account="acme"),
             outcome(monthly_amount_change=Decimal("0.001"), currency_code="EUR"),
             outcome(monthly_amount_change=Decimal(1), reason="\0"),
+            outcome(currency_code="EUR"),
         ]
         with pytest.raises(InvalidInputError) as raised:
             await record_outcomes(database, wrong, KEY, LIMITS)
@@ -169,6 +170,7 @@ def test_outcomes_are_recorded_once(database_url: str) -> None:
             "input.1.monthlyAmountChange",
             "input.2.reason",
             "input.2.monthlyAmountChange",
+            "input.3.currencyCode",
         ] == [".".join(issue.path) for issue in raised.value.issues]
 
     play(database_url, scenario)
