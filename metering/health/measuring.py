@@ -102,7 +102,7 @@ async def _measured(
     allowances = await read_allowance_use(question.snapshot, gathered)
 
     def measured() -> dict[SubjectRef, Metrics]:
-        found = {}
+        found: dict[SubjectRef, Metrics] = {}
         for ref in subjects:
             metrics = dict(usage.of(ref))
             if ref.subject is not Subject.USER:
