@@ -21,6 +21,7 @@ from graphql_api.subscriptions import SubscriptionFacts, facts_of
 from graphql_api.users import UserConnection, users_of
 from health.scorecards import Subject
 from metering.accounts import AccountOrder
+from metering.errors import InvalidInputError
 from metering.health.customers import (
     Customer,
     CustomerField,
@@ -29,11 +30,15 @@ from metering.health.customers import (
     find_customer,
     list_customers,
 )
+from metering.input_faults import attributes_issues
 from metering.keys import Scope
+from metering.limits import Limits
 from metering.service import Snapshot
 from metering.subjects import SubjectRef
 from metering.subscriptions import Subscription, read_subscriptions
 
+# Far more than scores, amounts and instants have.
+_PLACE_DIGITS_MAX: Final = 100
 _ORDERS: Final = {
     CustomerField.KEY: "The account's key.",
     CustomerField.SCORE: "The score for the purpose `health`, as it is now.",
@@ -163,6 +168,10 @@ class _AccountPlace(msgspec.Struct, frozen=True, array_like=True):
     key: CursorText
     place: Decimal | None
 
+    def __post_init__(self) -> None:
+        if self.place is not None and not (self.place.is_finite() and abs(self.place.adjusted()) <= _PLACE_DIGITS_MAX):
+            raise ValueError("no score, amount or instant is like this")
+
 
 async def resolve_account(key: str, info: MeteringInfo) -> Account | None:
     """The account of this key, if the caller sees it."""
@@ -180,7 +189,7 @@ async def resolve_accounts(
     bands = given_or_none(given.band)
     chosen = CustomerFilter(
         bands=None if bands is None else tuple(bands),
-        attributes=_contained(given_or_none(given.attributes)),
+        attributes=_contained(given_or_none(given.attributes), context.limits),
         text=given_or_none(given.text),
         renews_before=given_or_none(given.renews_before),
     )
@@ -199,8 +208,14 @@ async def resolve_accounts(
     )
 
 
-def _contained(attributes: JsonObject | None) -> str | None:
-    return None if attributes is None else msgspec.json.encode(attributes).decode()
+def _contained(given: JsonObject | None, limits: Limits) -> str | None:
+    if given is None:
+        return None
+    attributes = attributes_of(given)
+    issues = list(attributes_issues(attributes, ("filter", "attributes"), limits))
+    if issues:
+        raise InvalidInputError(issues)
+    return msgspec.json.encode(attributes).decode()
 
 
 async def _subscriptions(snapshot: Snapshot, account: str, info: MeteringInfo) -> list[SubscriptionFacts]:

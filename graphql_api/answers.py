@@ -16,7 +16,12 @@ from metering import errors
 from metering.telemetry import logger
 
 _ENCODER: Final = msgspec.json.Encoder()
-_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError, errors.LiveFullError)
+_AWAY: Final = (
+    errors.DatabaseUnavailableError,
+    errors.SchemaError,
+    errors.KeySetUnavailableError,
+    errors.LiveFullError,
+)
 _AWAY_RETRY_SECONDS: Final = 1
 
 

@@ -77,7 +77,7 @@ class _Running:
     async def readyz(self, _request: Request) -> Response:
         """Whether work can be done now: 200, or 503 with the checks that say why not."""
         readiness = await self.service.readiness()
-        body = {"status": readiness.status, "checks": readiness.checks}
+        body = {"status": readiness.status, "checks": [each.for_anybody for each in readiness.checks]}
         status = 503 if readiness.status is Status.FAIL else 200
         return Response(msgspec.json.encode(body), status, media_type="application/json")
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Final
 import msgspec
 import strawberry
 
+from graphql_api.auth import HIDDEN, INTERNAL
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.money import Money, money_of
-from graphql_api.nodes import CreditGrantName, Node, node_id
+from graphql_api.nodes import CreditGrantName, Node, sealed_id
 from graphql_api.pages import (
     CursorInstant,
     PageInfo,
@@ -19,6 +20,7 @@ from graphql_api.pages import (
     check_instant,
     decode_cursor,
     encode_cursor,
+    opened,
     page_info,
 )
 from graphql_api.problems import Conflict, InvalidInput, NotFound
@@ -30,10 +32,13 @@ from metering.errors import NotFoundError
 from metering.events import in_utc
 from metering.keys import Scope
 from metering.reach import Reach
+from metering.seal import Seal
 from rating.credits import Pot
 from rating.exact import ZERO
 
 _NOTHING: Final = DecimalText(ZERO)
+_KIND: Final = "CreditGrant"
+_ENTRY_KIND: Final = "CreditEntry"
 _POTS: Final[Mapping[Pot, str]] = {
     Pot.ISSUED: "Where all credit comes from.",
     Pot.GRANT: "A grant of the account.",
@@ -75,9 +80,9 @@ class CreditGrant(Node):
     expires_at: Instant | None
     note: str | None
     granted_at: Instant
-    granted_by: str
+    granted_by: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     voided_at: Instant | None
-    voided_by: str | None
+    voided_by: str | None = strawberry.field(directives=INTERNAL, extensions=HIDDEN)
     void_reason: str | None
 
 
@@ -194,7 +199,9 @@ class CreditEntry:
         description="From when on it holds: what is given back, from the instant on at which it had been drawn."
     )
     booked_at: Instant
-    booked_by: str | None = strawberry.field(description="Nobody, where a grant expired.")
+    booked_by: str | None = strawberry.field(
+        description="Nobody, where a grant expired.", directives=INTERNAL, extensions=HIDDEN
+    )
 
 
 @strawberry.type
@@ -219,7 +226,7 @@ class _EntryPlace(msgspec.Struct, frozen=True, array_like=True):
 
     effective_at: CursorInstant
     is_end: bool
-    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    sealed: str
 
     def __post_init__(self) -> None:
         check_instant(self.effective_at)
@@ -232,14 +239,15 @@ async def resolve_grant_credit(given: GrantCreditInput, info: MeteringInfo) -> G
     """Grant a credit."""
     context = info.context
     key = context.require(Scope.CHARGES_WRITE)
-    return _shown(await context.service.grant_credit(_order(given), key))
+    return _shown(await context.service.grant_credit(_order(given), key), context.service.seal)
 
 
 async def resolve_void_credit_grant(given: VoidCreditGrantInput, info: MeteringInfo) -> VoidCreditGrantResult:
     """Take a grant back."""
     context = info.context
     key = context.require(Scope.CHARGES_WRITE)
-    return _shown(await context.service.void_credit_grant(given.account, given.key, given.reason, key))
+    voided = await context.service.void_credit_grant(given.account, given.key, given.reason, key)
+    return _shown(voided, context.service.seal)
 
 
 def _order(given: GrantCreditInput) -> GrantOrder:
@@ -278,7 +286,7 @@ async def resolve_credit_balance(account: str, at: datetime | None, info: Meteri
         quantities=[CreditQuantity(meter=meter, quantity=DecimalText(held)) for meter, held in found.quantities],
         grants=[
             CreditGrantBalance(
-                grant=_shown(each.grant),
+                grant=_shown(each.grant, context.service.seal),
                 granted=_in_unit(each.granted, each.grant),
                 drawn=_in_unit(each.drawn, each.grant),
                 expired=_in_unit(each.expired, each.grant),
@@ -296,16 +304,16 @@ async def resolve_credit_ledger(
     """The ledger of an account, in order of the instants that entries are of. One that the caller may not see has none."""
     context = info.context
     context.require(Scope.CHARGES_READ)
+    seal = context.service.seal
     check_first(first, context.limits, ("first",))
     cursor = decode_cursor(after, _EntryPlace, ("after",)) if after else None
-    place = None if cursor is None else _place(cursor)
+    place = None if cursor is None else _place(cursor, seal)
     entries: list[credit_ledger.Entry] = []
     has_next = False
     if _is_visible(account, context.snapshot.reach):
         entries, has_next = await credit_ledger.read_ledger(context.snapshot, account, first, place)
-    nodes = [_entry(each) for each in entries]
-    places = [credit_ledger.place_of(each) for each in entries]
-    cursors = [encode_cursor(_EntryPlace(each.effective_at, each.is_end, each.id)) for each in places]
+    nodes = [_entry(each, seal) for each in entries]
+    cursors = [encode_cursor(_cursor_of(each, seal)) for each in entries]
     return CreditLedgerConnection(
         edges=[CreditLedgerEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
         nodes=nodes,
@@ -317,10 +325,11 @@ async def find_credit_grant_node(name: CreditGrantName, info: MeteringInfo) -> C
     """The grant of a global id, if the caller sees its account."""
     context: Context = info.context
     context.require(Scope.CHARGES_READ)
-    reach = context.snapshot.reach
+    reach, seal = context.snapshot.reach, context.service.seal
+    number = seal.opened(_KIND, name.sealed)
     # A statement that does not know subscriptions is not run for who is bound to some.
-    found = None if reach.is_narrow else await find_grant(context.snapshot, name.id)
-    return _shown(found) if found is not None and _is_visible(found.order.account, reach) else None
+    found = None if number is None or reach.is_narrow else await find_grant(context.snapshot, number)
+    return _shown(found, seal) if found is not None and _is_visible(found.order.account, reach) else None
 
 
 def _is_visible(account: str, reach: Reach) -> bool:
@@ -328,11 +337,17 @@ def _is_visible(account: str, reach: Reach) -> bool:
     return reach.shows_account(account) and not reach.is_narrow
 
 
-def _place(cursor: _EntryPlace) -> credit_ledger.EntryPlace:
-    return credit_ledger.EntryPlace(in_utc(cursor.effective_at), cursor.is_end, cursor.id)
+def _place(cursor: _EntryPlace, seal: Seal) -> credit_ledger.EntryPlace:
+    number = opened(seal, _ENTRY_KIND, cursor.sealed, ("after",))
+    return credit_ledger.EntryPlace(in_utc(cursor.effective_at), cursor.is_end, number)
 
 
-def _entry(entry: credit_ledger.Entry) -> CreditEntry:
+def _cursor_of(entry: credit_ledger.Entry, seal: Seal) -> _EntryPlace:
+    place = credit_ledger.place_of(entry)
+    return _EntryPlace(place.effective_at, place.is_end, seal.closed(_ENTRY_KIND, place.id))
+
+
+def _entry(entry: credit_ledger.Entry, seal: Seal) -> CreditEntry:
     return CreditEntry(
         grant=entry.grant,
         source=entry.source,
@@ -340,17 +355,17 @@ def _entry(entry: credit_ledger.Entry) -> CreditEntry:
         amount=_amount(entry.amount, entry.currency_code),
         quantity=_quantity(entry.amount, entry.meter),
         worth=None if entry.worth is None else money_of(entry.worth),
-        statement=None if entry.statement is None else node_id("Statement", entry.statement),
+        statement=None if entry.statement is None else sealed_id("Statement", entry.statement, seal),
         effective_at=Instant(entry.effective_at),
         booked_at=Instant(entry.booked_at),
         booked_by=entry.booked_by,
     )
 
 
-def _shown(found: GrantedCredit) -> CreditGrant:
+def _shown(found: GrantedCredit, seal: Seal) -> CreditGrant:
     order = found.order
     return CreditGrant(
-        id=node_id("CreditGrant", found.id),
+        id=sealed_id(_KIND, found.id, seal),
         account=order.account,
         key=order.key,
         amount=_amount(order.amount, order.currency_code),

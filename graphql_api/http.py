@@ -35,7 +35,7 @@ from metering.reach import NOTHING, Reach
 from metering.service import Service
 
 _BODY_TYPE: Final = "application/json"
-_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError)
+_AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError, errors.KeySetUnavailableError)
 # What says in an address that something is asked; without any of them a browser gets the editor.
 _ASKS: Final = ("query", "documentId", "extensions")
 # From an address nothing is changed.

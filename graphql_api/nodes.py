@@ -8,6 +8,7 @@ import msgspec
 import strawberry
 
 from graphql_api.pages import CursorInstant, CursorText, check_instant, encode_cursor
+from metering.seal import Seal
 
 
 @strawberry.interface
@@ -20,6 +21,11 @@ class Node:
 def node_id(kind: str, *name: object) -> strawberry.ID:
     """The global id of the object of this kind and name."""
     return strawberry.ID(encode_cursor([kind, *name]))
+
+
+def sealed_id(kind: str, number: int, seal: Seal) -> strawberry.ID:
+    """The global id of the object of this kind whose row has this number."""
+    return node_id(kind, seal.closed(kind, number))
 
 
 class EventName(msgspec.Struct, frozen=True, array_like=True, tag="Event"):
@@ -36,7 +42,7 @@ class EventName(msgspec.Struct, frozen=True, array_like=True, tag="Event"):
 class RejectedEventName(msgspec.Struct, frozen=True, array_like=True, tag="RejectedEvent"):
     """What names a rejected event."""
 
-    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    sealed: str
 
 
 class MeterName(msgspec.Struct, frozen=True, array_like=True, tag="Meter"):
@@ -67,7 +73,7 @@ class AccountName(msgspec.Struct, frozen=True, array_like=True, tag="Account"):
 class StatementName(msgspec.Struct, frozen=True, array_like=True, tag="Statement"):
     """What names a final statement, also where it was voided."""
 
-    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    sealed: str
 
 
 class DraftStatementName(msgspec.Struct, frozen=True, array_like=True, tag="DraftStatement"):
@@ -83,7 +89,7 @@ class DraftStatementName(msgspec.Struct, frozen=True, array_like=True, tag="Draf
 class CreditGrantName(msgspec.Struct, frozen=True, array_like=True, tag="CreditGrant"):
     """What names a grant of credit."""
 
-    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    sealed: str
 
 
 NodeName = (

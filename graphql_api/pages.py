@@ -12,6 +12,7 @@ import strawberry
 from metering.errors import InputIssue, InvalidInputError
 from metering.events import in_utc
 from metering.limits import Limits
+from metering.seal import Seal
 
 Place = TypeVar("Place")
 Item = TypeVar("Item")
@@ -113,9 +114,21 @@ def decode_cursor(cursor: str, place_type: type[Place], path: tuple[str, ...]) -
     try:
         return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=place_type)
     except (BinasciiError, msgspec.DecodeError, UnicodeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInputError(
-            [InputIssue(path, "This cursor is not one of this list; pass an `endCursor` back unchanged.")]
-        ) from error
+        raise _forged(path) from error
+
+
+def opened(seal: Seal, kind: str, sealed: str, path: tuple[str, ...]) -> int:
+    """The number that a cursor holds sealed. Raises InvalidInputError for one that was not sealed here."""
+    number = seal.opened(kind, sealed)
+    if number is None:
+        raise _forged(path)
+    return number
+
+
+def _forged(path: tuple[str, ...]) -> InvalidInputError:
+    return InvalidInputError(
+        [InputIssue(path, "This cursor is not one of this list; pass an `endCursor` back unchanged.")]
+    )
 
 
 def check_instant(instant: datetime) -> None:

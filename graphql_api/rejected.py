@@ -1,12 +1,12 @@
 """Rejected events: what was refused, why, and how it is sent again."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import strawberry
 
 from graphql_api.context import MeteringInfo
-from graphql_api.nodes import Node, RejectedEventName, named, node_id
+from graphql_api.nodes import Node, RejectedEventName, named, sealed_id
 from graphql_api.pages import (
     Connection,
     CursorInstant,
@@ -14,6 +14,7 @@ from graphql_api.pages import (
     check_instant,
     decode_cursor,
     encode_cursor,
+    opened,
     page_of,
 )
 from graphql_api.problems import NotFound
@@ -22,6 +23,9 @@ from graphql_api.scalars import Instant
 from metering import quarantine
 from metering.keys import Scope
 from metering.quarantine import Place, RetryOrder, find_rejected, read_rejected
+from metering.seal import Seal
+
+_KIND: Final = "RejectedEvent"
 
 
 @strawberry.type
@@ -59,7 +63,7 @@ class _RejectedPlace(msgspec.Struct, frozen=True, array_like=True):
     """What a cursor holds."""
 
     received_at: CursorInstant
-    id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    sealed: str
 
     def __post_init__(self) -> None:
         check_instant(self.received_at)
@@ -70,45 +74,50 @@ async def resolve_rejected_events(
 ) -> RejectedEventConnection:
     """Events that were refused and kept, newest first."""
     context = info.context
-    key = context.require(Scope.USAGE_WRITE)
+    key, seal = context.require(Scope.USAGE_WRITE), context.service.seal
     check_first(first, context.limits, ("first",))
-    place = decode_cursor(after, _RejectedPlace, ("after",)) if after else None
+    cursor = decode_cursor(after, _RejectedPlace, ("after",)) if after else None
+    place = None if cursor is None else Place(cursor.received_at, opened(seal, _KIND, cursor.sealed, ("after",)))
     events, has_next = await read_rejected(
         context.snapshot,
         key,
         source=source,
         code=code,
         first=first,
-        after=None if place is None else Place(place.received_at, place.id),
+        after=place,
     )
-    nodes = [_rejected_event(event) for event in events]
-    cursors = [encode_cursor(_RejectedPlace(event.received_at, event.id)) for event in events]
+    nodes = [_rejected_event(event, seal) for event in events]
+    cursors = [encode_cursor(_RejectedPlace(event.received_at, seal.closed(_KIND, event.id))) for event in events]
     return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
 async def find_rejected_event(name: RejectedEventName, info: MeteringInfo) -> RejectedEvent | None:
     """The rejected event of a global id, if the caller sees it."""
     context = info.context
-    event = await find_rejected(context.snapshot, context.require(Scope.USAGE_WRITE), name.id)
-    return None if event is None else _rejected_event(event)
+    key, seal = context.require(Scope.USAGE_WRITE), context.service.seal
+    number = seal.opened(_KIND, name.sealed)
+    event = None if number is None else await find_rejected(context.snapshot, key, number)
+    return None if event is None else _rejected_event(event, seal)
 
 
 async def resolve_retry_rejected_events(given: list[RetryRejectedInput], info: MeteringInfo) -> RetryRejectedResult:
     """Send kept rejected events through admission again."""
     context = info.context
     key = context.require(Scope.USAGE_WRITE)
-    return receipt_of(await context.service.retry([_order(each) for each in given], key))
+    orders = [_order(each, context.service.seal) for each in given]
+    return receipt_of(await context.service.retry(orders, key))
 
 
-def _order(given: RetryRejectedInput) -> RetryOrder:
+def _order(given: RetryRejectedInput, seal: Seal) -> RetryOrder:
     name = named(given.id)
     body = None if given.body is strawberry.UNSET else given.body
-    return RetryOrder(given.id, name.id if isinstance(name, RejectedEventName) else None, body)
+    number = seal.opened(_KIND, name.sealed) if isinstance(name, RejectedEventName) else None
+    return RetryOrder(given.id, number, body)
 
 
-def _rejected_event(event: quarantine.RejectedEvent) -> RejectedEvent:
+def _rejected_event(event: quarantine.RejectedEvent, seal: Seal) -> RejectedEvent:
     return RejectedEvent(
-        id=node_id("RejectedEvent", event.id),
+        id=sealed_id(_KIND, event.id, seal),
         received_at=Instant(event.received_at),
         source=event.source,
         code=event.code,

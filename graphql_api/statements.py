@@ -11,7 +11,7 @@ from graphql_api.charge_lines import ChargeLine, charge_line_of, credit_line_of
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.money import Money, money_of
-from graphql_api.nodes import DraftStatementName, Node, StatementName, named, node_id
+from graphql_api.nodes import DraftStatementName, Node, StatementName, named, node_id, sealed_id
 from graphql_api.once import Once
 from graphql_api.pages import (
     Connection,
@@ -21,6 +21,7 @@ from graphql_api.pages import (
     check_instant,
     decode_cursor,
     encode_cursor,
+    opened,
     page_of,
 )
 from graphql_api.plans import Plan, plan_of
@@ -32,12 +33,14 @@ from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFou
 from metering.events import Dimension, in_utc
 from metering.keys import Scope
 from metering.plans import PublishedPlan, find_plan
+from metering.seal import Seal
 from metering.statements import read
 from metering.statements.history import FinalStatement, StatementStatus
 from metering.statements.kept import Chosen, Place, find_kept
 from metering.statements.records import PlanVersion, evidence_json
 from rating.periods import Period as RatingPeriod
 
+_KIND: Final = "Statement"
 _STATUSES: Final[Mapping[StatementStatus, str]] = {
     StatementStatus.DRAFT: "Computed from the usage of the moment; nothing of it is stored.",
     StatementStatus.FINAL: "Frozen: what it says stays.",
@@ -145,7 +148,8 @@ class _StatementPlace(msgspec.Struct, frozen=True, array_like=True):
 
     subscription: CursorText
     start: CursorInstant
-    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    # Of a draft of the number zero.
+    sealed: str
 
     def __post_init__(self) -> None:
         check_instant(self.start)
@@ -170,12 +174,12 @@ async def resolve_statements(
     context.require(Scope.CHARGES_READ)
     check_first(first, context.limits, ("first",))
     cursor = decode_cursor(after, _StatementPlace, ("after",)) if after else None
-    place = None if cursor is None else Place(cursor.subscription, in_utc(cursor.start), cursor.id)
+    place = None if cursor is None else _place(cursor, context.service.seal)
     chosen = _chosen(given)
     found, has_next = await read.read_statements(context.snapshot, chosen, first, place, context.limits)
     once = Once()
     nodes = [_shown(each, context, once) for each in found]
-    cursors = [encode_cursor(_cursor_of(each)) for each in found]
+    cursors = [encode_cursor(_cursor_of(each, context.service.seal)) for each in found]
     return page_of(nodes, cursors, has_next=has_next, has_previous=place is not None)
 
 
@@ -184,7 +188,8 @@ async def find_statement_node(name: StatementName | DraftStatementName, info: Me
     context = info.context
     context.require(Scope.CHARGES_READ)
     if isinstance(name, StatementName):
-        final = await find_kept(context.snapshot, name.id)
+        number = context.service.seal.opened(_KIND, name.sealed)
+        final = None if number is None else await find_kept(context.snapshot, number)
         return None if final is None else _shown(final, context, Once())
     try:
         at = in_utc(name.start)
@@ -208,9 +213,13 @@ def _chosen(given: StatementFilter) -> Chosen:
     )
 
 
-def _cursor_of(statement: read.Statement) -> _StatementPlace:
+def _cursor_of(statement: read.Statement, seal: Seal) -> _StatementPlace:
     place = read.place_of(statement)
-    return _StatementPlace(place.subscription, place.start, place.id)
+    return _StatementPlace(place.subscription, place.start, seal.closed(_KIND, place.id))
+
+
+def _place(cursor: _StatementPlace, seal: Seal) -> Place:
+    return Place(cursor.subscription, in_utc(cursor.start), opened(seal, _KIND, cursor.sealed, ("after",)))
 
 
 # ---------------------------------------------------------------- freezing and taking back
@@ -230,16 +239,17 @@ async def resolve_void_statement(id: str, reason: str, info: MeteringInfo) -> St
     name = named(id)
     if isinstance(name, DraftStatementName):
         raise ConflictError("This is the id of a draft; only a final statement can be voided.")
-    if not isinstance(name, StatementName):
+    number = context.service.seal.opened(_KIND, name.sealed) if isinstance(name, StatementName) else None
+    if number is None:
         raise NotFoundError("There is no final statement of this id.")
-    return _shown(await context.service.void_statement(name.id, reason, key), context, Once())
+    return _shown(await context.service.void_statement(number, reason, key), context, Once())
 
 
 def _shown(statement: read.Statement, context: Context, once: Once) -> Statement:
     final = statement if isinstance(statement, FinalStatement) else None
-    name = ("DraftStatement", statement.subscription, statement.period.start)
+    draft = ("DraftStatement", statement.subscription, statement.period.start)
     return Statement(
-        id=node_id(*name) if final is None else node_id("Statement", final.id),
+        id=node_id(*draft) if final is None else sealed_id(_KIND, final.id, context.service.seal),
         account=statement.account,
         subscription=statement.subscription,
         period=Period(from_=Instant(statement.period.start), to=Instant(statement.period.end)),

@@ -14,7 +14,6 @@ from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Database
 from metering.store.queries import sql
-from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
 
 
@@ -55,14 +54,6 @@ async def put_account(database: Database, order: AccountOrder, key: Caller, limi
             ref = SubjectRef(Subject.ACCOUNT, order.key, order.key)
             await log_attributes(connection, ref, order.attributes, key.signature)
     return _account(row)
-
-
-async def find_account(snapshot: Snapshot, key: str) -> Account | None:
-    """The account of this key, if it was put, and is within the snapshot's reach."""
-    if "\0" in key or not snapshot.reach.shows_account(key):
-        return None
-    rows = await snapshot.fetch(sql("accounts.find_account"), [key])
-    return _account(rows[0]) if rows else None
 
 
 def _account(row: Any) -> Account:

@@ -41,8 +41,12 @@ async def mark_dirty_of(connection: Connection, since: Mapping[str, date]) -> No
 
 
 async def read_attributes(snapshot: Snapshot, refs: Sequence[SubjectRef], at: datetime) -> list[dict[str, Any]]:
-    """What subjects are said to be at an instant, in order. One statement; whose rows they are is the caller's to know."""
+    """What subjects are said to be at an instant, in order; nothing to who reaches some subscriptions only, for it is said of
+    users and accounts as a whole. One statement; which subjects are within reach is the caller's to know.
+    """
     found: list[dict[str, Any]] = [{} for _ in refs]
+    if snapshot.reach.subscriptions is not None:
+        return found
     names = [[ref.account for ref in refs], [ref.subject.value for ref in refs], [ref.key for ref in refs]]
     for row in await snapshot.fetch(sql("attributes.find_attributes"), [*names, at]):
         found[row["position"]] = msgspec.json.decode(row["attributes"] or "{}")

@@ -45,8 +45,13 @@ def attributes_issues(attributes: Mapping[str, Any], path: Path, limits: Limits)
     written = msgspec.json.encode(attributes)
     if len(written) > limits.attributes_bytes_max:
         yield InputIssue(path, f"{len(written):,} bytes as JSON; {limits.attributes_bytes_max:,} are taken.")
-    elif _WRITTEN_NUL.search(written):
+    elif holds_nul(written):
         yield InputIssue(path, "A text holds a NUL character, which no text can keep.")
+
+
+def holds_nul(written: bytes) -> bool:
+    """Whether a text in this JSON has a NUL character, which no text can keep."""
+    return _WRITTEN_NUL.search(written) is not None
 
 
 def _is_deeper(value: object, depth: int) -> bool:

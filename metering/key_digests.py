@@ -27,14 +27,15 @@ class Digests:
     async def of(self, secret: str) -> list[bytes]:
         """What may be kept of a key's secret: first as it is kept now, then as it was before."""
         if not self._secrets:
-            kept = await self._kept()
+            kept = await kept_secret(self._database)
             self._secrets = (kept,) if self._key_secret is None else (self._key_secret.encode(), kept)
         written = secret.encode()
         return [*(hmac.digest(own, written, _HASH) for own in self._secrets), sha256(written).digest()]
 
-    async def _kept(self) -> bytes:
-        """The secret in the database; made where there is none, by whoever is first."""
-        async with self._database.connection() as connection:
-            await connection.execute(sql("keys.make_secret"), secrets.token_bytes(_SECRET_BYTES))
-            kept: bytes = await connection.fetchval(sql("keys.read_secret"))
-        return kept
+
+async def kept_secret(database: Database) -> bytes:
+    """The secret in the database; made where there is none, by whoever is first."""
+    async with database.connection() as connection:
+        await connection.execute(sql("keys.make_secret"), secrets.token_bytes(_SECRET_BYTES))
+        kept: bytes = await connection.fetchval(sql("keys.read_secret"))
+    return kept

@@ -16,8 +16,10 @@ from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
 from metering.health.band_migration import BandMigration, band_migration
 from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
+from metering.health.measuring import Measurer
 from metering.health.outcomes import OutcomeOrder, record_outcomes
 from metering.health.overriding import OverrideOrder, override_health
+from metering.health.scorer import Scorer
 from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
 from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
@@ -26,6 +28,7 @@ from metering.ingest.bodies import PlainEvents
 from metering.ingest.http import EventsEndpoint
 from metering.ingest.receipts import Receipt
 from metering.ingest.refusals import Refusals
+from metering.key_digests import kept_secret
 from metering.key_uses import KeyUses
 from metering.keys import Caller, KeyRing
 from metering.limits import Limits
@@ -37,6 +40,7 @@ from metering.reach import EVERYTHING, Reach
 from metering.recorded import RecordedEvent
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
+from metering.seal import Seal
 from metering.statements.finalize import finalize_statement, void_statement
 from metering.statements.history import FinalStatement
 from metering.store.event_log import EventLog
@@ -61,6 +65,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     events: EventsEndpoint
     bodies: Bodies
     database: Database
+    # On the numbers of rows, wherever they leave the service.
+    seal: Seal
 
     async def record(self, events: Sequence[UsageEvent], key: Caller) -> Receipt:
         """Take a few events, as the endpoint does. Raises RateLimitedError, WriterFullError or DatabaseUnavailableError."""
@@ -168,7 +174,8 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
         retention = Retention(database, ages_of(settings))
-        worker = Worker(Refresher(database), retention, database, limits, settings.refresh_seconds)
+        scorer = Scorer(database, Measurer(database).measure, limits)
+        worker = Worker(Refresher(database), scorer, retention, database, limits, settings.refresh_seconds)
         worker.start()
         stack.push_async_callback(worker.close)
         writer = Writer(EventLog(database, limits), limits)
@@ -192,4 +199,5 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
             ),
             bodies=bodies,
             database=database,
+            seal=Seal(await kept_secret(database)),
         )

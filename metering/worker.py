@@ -1,4 +1,4 @@
-"""Background work: rollups are kept fresh, what is too old is dropped or forgotten, and room is made for what will come.
+"""Background work: rollups are kept fresh, customers scored, what is too old is dropped or forgotten, and room is made.
 
 Every process runs it. One refresher at a time works, by an advisory lock; forgetting twice does no harm.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from metering.errors import DatabaseUnavailableError
+from metering.health.scorer import Scorer
 from metering.limits import Limits
 from metering.retention import Retention
 from metering.rollups.refresh import Refresher
@@ -34,9 +35,16 @@ class Worker:
     """Does its work again and again until it is closed."""
 
     def __init__(
-        self, refresher: Refresher, retention: Retention, database: Database, limits: Limits, every_seconds: float
+        self,
+        refresher: Refresher,
+        scorer: Scorer,
+        retention: Retention,
+        database: Database,
+        limits: Limits,
+        every_seconds: float,
     ) -> None:
         self._refresher = refresher
+        self._scorer = scorer
         self._retention = retention
         self._database = database
         self._limits = limits
@@ -52,6 +60,7 @@ class Worker:
         """Start the loops: what is kept in order may take long, and rollups do not wait for it."""
         self._tasks = [
             asyncio.create_task(self._loop(), name="refresher"),
+            asyncio.create_task(self._score(), name="scorer"),
             asyncio.create_task(self._keep(), name="keeper"),
         ]
 
@@ -96,6 +105,30 @@ class Worker:
         forgotten = await forget_older(self._database, before)
         if forgotten:
             logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
+
+    async def _score(self) -> None:
+        # Days are scored when they are rolled up, so one refresh comes first.
+        await self._refreshed.wait()
+        while not self._closing.is_set():
+            started = time.monotonic()
+            more = await self._guarded("scoring", self._score_page())
+            # Also between pages: whoever asks and whoever writes come first.
+            rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._closing.wait(), rest_seconds if more else max(self._every_seconds, rest_seconds)
+                )
+
+    async def _score_page(self) -> bool:
+        """Score some customers; say whether there is more to do at once."""
+        started = time.monotonic()
+        done = await self._scorer.run(datetime.now(UTC))
+        if done is None:
+            return False
+        if done.accounts:
+            seconds = round(time.monotonic() - started, 3)
+            logger().info("scored", accounts=done.accounts, scores=done.scores, seconds=seconds)
+        return done.more
 
     async def _keep(self) -> None:
         # Nothing is given up that is not rolled up, so one refresh comes first.

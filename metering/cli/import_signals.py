@@ -15,6 +15,7 @@ import msgspec
 from health.scorecards import Subject
 from metering.cli.console import ERR, progress_bar, say
 from metering.cli.opening import Format, opened, plain_of, readable
+from metering.errors import InputIssue, InvalidInputError
 from metering.signal_sender import NumberedSignal, SignalFault, send_signals
 
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -36,6 +37,7 @@ class SignalLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIELDS: Final = {field.name: field for field in msgspec.structs.fields(SignalLine)}
+_NO_FIELD: Final = f"is no field of a signal; they are {', '.join(_FIELDS)}."
 # As the API has them.
 _IN_API: Final = {"external_id": "externalId", "expires_at": "expiresAt"}
 _IN_FILE: Final = {name: column for column, name in _IN_API.items()}
@@ -105,6 +107,9 @@ def _csv_rows(plain: IO[bytes]) -> Iterator[tuple[int, Any]]:
     text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
     try:
         reader = csv.DictReader(text, restkey="", strict=True)
+        unknown = [name for name in reader.fieldnames or () if name not in _FIELDS]
+        if unknown:
+            raise InvalidInputError([InputIssue((name,), _NO_FIELD) for name in unknown])
         for row in reader:
             yield reader.line_num, {name: value for name, value in row.items() if value}
     finally:
@@ -120,7 +125,7 @@ def _faults(line: int, row: Any, *, strict: bool) -> Iterator[SignalFault]:
         if name == "":
             yield SignalFault(line, None, "This has more cells than the first row.")
         elif name not in _FIELDS:
-            yield SignalFault(line, name, f"This is no field of a signal; they are {', '.join(_FIELDS)}.")
+            yield SignalFault(line, name, _NO_FIELD)
     for name, field in _FIELDS.items():
         if name not in row:
             if field.required:

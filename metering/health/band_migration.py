@@ -55,7 +55,7 @@ async def _profiles(snapshot: Snapshot, known: Known, card: Scorecard, day: date
         profile = Profile(
             ref=ref,
             attributes={**facts, **known.attributes.get(ref, {})},
-            stage=stage_of_account(lives, day) if contract is None else stage_of(contract.life, day),
+            stage=stage_of_account(lives, health.as_of) if contract is None else stage_of(contract.life, health.as_of),
             measurements=measurements or {},
             overrides=known.overrides.get(ref, {}),
             previous={card.purpose: health},

@@ -16,7 +16,7 @@ from health.definitions import Unreadable, checked_scorecard, definition_of, sco
 from health.faults import Fault, selection_faults
 from health.scorecards import Scorecard, Subject
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
-from metering.input_faults import name_issues
+from metering.input_faults import holds_nul, name_issues
 from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Connection, Database
@@ -106,6 +106,10 @@ def _checked(draft: ScorecardDraft, newest: Published | None, others: Sequence[S
     )
     if isinstance(card, Unreadable):
         raise InvalidInputError([_issue(fault) for fault in card.faults])
+    if holds_nul(msgspec.json.encode(definition_of(card))):
+        raise InvalidInputError(
+            [InputIssue(("input", "definition"), "A text holds a NUL character, which no text can keep.")]
+        )
     in_force = [*(other for other in others if other.key != draft.key), card]
     alone = [fault for fault in selection_faults(in_force) if fault.path == (draft.subject.value, draft.purpose)]
     if alone:

@@ -140,6 +140,9 @@ async def read_portfolio(
     if len(group_by) > _GROUPS_MAX or len(set(group_by)) < len(group_by):
         message = f"At most {_GROUPS_MAX} attributes, each once."
         raise InvalidInputError([InputIssue(("groupBy",), message)])
+    if not limits.asked_from_min.date() <= day < limits.asked_to_max.date():
+        message = f"This must be from {limits.asked_from_min:%F} on and before {limits.asked_to_max:%F}."
+        raise InvalidInputError([InputIssue(("asOf",), message)])
     if any("\0" in text for text in (*group_by, purpose)):
         raise InvalidInputError([InputIssue(("groupBy",), "A NUL character, which no text can keep.")])
     accounts, _, _ = snapshot.reach.arguments()

@@ -91,7 +91,10 @@ def _amount_issues(order: OutcomeOrder, path: Path) -> Iterator[InputIssue]:
     here = (*path, "monthlyAmountChange")
     if amount is None:
         return
-    yield from issues_of(number_faults(amount, here[1:]))
+    faults = list(issues_of(number_faults(amount, here[1:])))
+    if faults:
+        yield from faults
+        return
     currency = None if code is None else currency_of(code)
     if currency is None:
         yield InputIssue(here, f"{code!r:.60} is no currency of ISO 4217 with a minor unit.")

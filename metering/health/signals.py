@@ -15,7 +15,7 @@ from health.scorecards import Subject
 from metering.attribute_facts import mark_dirty_of
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError
 from metering.health.told import Told, identities_of, owners_of, record_told, told_issues
-from metering.input_faults import Path, name_issues
+from metering.input_faults import Path, instant_issues, name_issues
 from metering.keys import Caller
 from metering.limits import Limits
 from metering.store.pool import Connection, Database
@@ -63,7 +63,7 @@ async def record_signals(
         raise InvalidInputError([InputIssue(path, message)])
     async with database.transaction() as connection:
         now: datetime = await connection.fetchval(sql("subscriptions.read_clock"))
-        return await _record(connection, [_lasting(each) for each in orders], key, limits, now, path)
+        return await _record(connection, orders, key, limits, now, path)
 
 
 async def set_pulse(database: Database, order: SignalOrder, key: Caller, limits: Limits) -> Recorded:
@@ -90,6 +90,7 @@ async def _record(
         issues += signal_issues(order, key, now, limits, (*path, str(index)))
     if issues:
         raise InvalidInputError(issues)
+    orders = [_lasting(each) for each in orders]
     told = [
         Told(account, identities_of(account, order, order.source, order.external_id), _cells(order))
         for account, order in zip(owners, orders, strict=True)
@@ -115,6 +116,7 @@ def signal_issues(order: SignalOrder, key: Caller, now: datetime, limits: Limits
         yield InputIssue(
             (*path, "note"), f"A note has {limits.reason_chars_max:,} characters at most, none of them NUL."
         )
+    yield from instant_issues(order.expires_at, (*path, "expiresAt"), limits)
     if order.expires_at is not None and order.expires_at <= order.at:
         yield InputIssue((*path, "expiresAt"), "A signal expires after `at`; leave it out for one that does not.")
     if order.name == PULSE:

@@ -119,7 +119,7 @@ async def void_statement(
         row = await connection.fetchrow(sql("statements.void_statement"), statement_id, key.signature, reason)
         if row is None:
             raise ConflictError("This statement was voided before; its period is a draft, unless it was frozen again.")
-        await give_back_drawn(connection, statement_id, by=f"{key.name} ({key.prefix})")
+        await give_back_drawn(connection, statement_id, by=key.signature)
     return final_of(row)
 
 

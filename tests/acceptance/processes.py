@@ -201,8 +201,9 @@ def until(question: Callable[[], Any], seconds: float) -> Any:
 
 
 def pending(service: Service) -> int:
-    """How many entries of the pending log the refresher has yet to work off, as /readyz tells."""
-    checks = {check["name"]: check["detail"] for check in service.get("/readyz").json()["checks"]}
+    """How many entries of the pending log the refresher has yet to work off, as the service tells whoever reaches everything."""
+    asked = service.ask("{ service { checks { name detail } } }")["service"]["checks"]
+    checks = {check["name"]: check["detail"] for check in asked}
     found = re.search(r"([\d,]+) pending", checks["rollups"])
     assert found is not None, checks
     return int(found[1].replace(",", ""))

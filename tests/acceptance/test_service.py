@@ -435,6 +435,37 @@ def test_import_reads_csv_as_spreadsheets_write_it(service: Service, tmp_path: P
     assert expected == sorted(service.ask(query)["events"]["nodes"], key=lambda node: node["eventId"])
 
 
+def test_import_of_signals_tells_every_fault_by_its_line(service: Service, tmp_path: Path, run_cli: RunCli) -> None:
+    """What is wrong with a signal is told by its line, here and by the service, and keeps no other back; again is no harm."""
+    head = '"subject": "ACCOUNT", "key": "told", "name": "nps", "source": "survey"'
+    file = tmp_path / "signals.ndjson"
+    file.write_text(
+        f'{{{head}, "value": 9, "at": "2026-03-01T12:00:00Z", "external_id": "1"}}\n'
+        "not a signal\n"
+        f'{{{head}, "value": "nine", "at": "2026-03-01T12:00:00", "external_id": "3"}}\n'
+        "\n"
+        f'{{{head}, "value": 9, "at": "2099-03-01T12:00:00Z", "external_id": ""}}\n'
+        f'{{{head}, "value": 8, "at": "2026-03-02T12:00:00Z", "external_id": "6"}}\n'
+    )
+    table = tmp_path / "signals.csv"
+    table.write_text(
+        "subject,key,account,name,value,at,source,external_id,note\n"
+        "ACCOUNT,told,,nps,8,2026-03-02T12:00:00Z,survey,6,\n"
+        "USER,ana,told,csat,4.5,2026-03-02T12:00:00Z,survey,7,glad\n"
+    )
+
+    ended = [_import(run_cli, service, each, "--signals") for each in (file, file, table)]
+
+    assert [
+        (1, "2 accepted, 0 duplicates, 3 refused.\n"),
+        (1, "0 accepted, 2 duplicates, 3 refused.\n"),
+        (0, "1 accepted, 1 duplicates, 0 refused.\n"),
+    ] == [(each.returncode, each.stdout) for each in ended], ended[0].stderr
+    named = re.findall(r"^line (\d+): (\w+): .+", ended[0].stderr, re.MULTILINE)
+    expected = [("2", "signal"), ("3", "value"), ("3", "at"), ("5", "external_id"), ("5", "at")]
+    assert expected == named
+
+
 def test_import_with_a_wrong_key_says_so(service: Service, tmp_path: Path, run_cli: RunCli) -> None:
     """A key that is not known: exit code 1, no second try, nothing else."""
     file = tmp_path / "usage.ndjson"
@@ -515,5 +546,9 @@ def test_import_waits_for_a_service_that_is_away(home: Home, tmp_path: Path) -> 
     assert (0, "1 accepted, 0 duplicates, 0 rejected.\n") == (importing.returncode, stdout), said.read_text()
 
 
-def _import(run_cli: RunCli, service: Service, file: Path, **variables: Any) -> "subprocess.CompletedProcess[str]":
-    return run_cli("import", str(file), **{"METERING_URL": service.address, "METERING_KEY": ADMIN_KEY, **variables})
+def _import(
+    run_cli: RunCli, service: Service, file: Path, *options: str, **variables: Any
+) -> "subprocess.CompletedProcess[str]":
+    return run_cli(
+        "import", str(file), *options, **{"METERING_URL": service.address, "METERING_KEY": ADMIN_KEY, **variables}
+    )

@@ -28,13 +28,14 @@ from graphql import (
 from hypothesis import strategies as st
 
 # What differs from one moment to the next, whatever is asked.
-OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds"})
+OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds", "CreditBalance.at"})
 DEPTH_MAX: Final = 6
 _ACCOUNTS: Final = ["acme", "acme", "aardvark", "beta", "zebra", "gamma", "nobody"]
 _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2", "s-gamma-1", "nothing"]
 _USERS: Final = ["ana", "ben", "mole", "rat", "zoe"]
 _PRODUCTS: Final = ["maps", "mail", "secret", "novel"]
 _DAYS: Final = ["2026-08-31T00:00:00Z", "2026-09-03T10:00:30Z", "2026-09-20T10:01:00Z", "2026-10-01T00:00:00Z"]
+_DATES: Final = ["2026-09-01", "2026-10-01", "2026-10-02", "2026-10-03"]
 _END: Final = "2026-11-05T00:00:00Z"
 _PERIODS: Final = st.one_of(st.just((_DAYS[0], _END)), st.sampled_from(_DAYS).map(lambda start: (start, _END)))
 # By the name of the argument, or of the field of an input.
@@ -54,11 +55,18 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "prefix": ["", "a", "s", "mk_", "m"],
     "key": ["calls", "basic", "level", *_SUBSCRIPTIONS, *_ACCOUNTS],
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
+    "meters": ["calls", "nothing"],
     "plan": ["basic", "nothing"],
     "name": ["Anything"],
     "reason": ["wrong", "wrong", "wrong", " "],
     "body": ['{"id": "again", "account": "beta"}', "{}"],
     "timeZone": ["UTC", "Asia/Kathmandu"],
+    "purpose": ["health", "health", "growth"],
+    "text": ["a", "acme", "Zebra"],
+    "band": ["low", "high", "unknown"],
+    "groupBy": ["segment", "nothing"],
+    "externalId": ["r-1", "r-2"],
+    "note": ["as they say", " "],
     "currencyCode": ["EUR"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
@@ -68,6 +76,21 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "seats": [1, 5],
     "events": [0, 3],
     "overlapHours": [0, 24],
+    "value": [1, 4, 9],
+    "priority": [0, 1],
+    "top": [1, 3, 100],
+    "everySeconds": [5, 60],
+}
+
+
+# Of scalars of which any value will do, as they are written.
+_LITERALS: Final[Mapping[str, Sequence[str]]] = {
+    "DateTime": [json.dumps(day) for day in _DAYS],
+    "Date": [json.dumps(day) for day in _DATES],
+    "Decimal": ['"0"', '"1"', '"12.5"'],
+    "Float": ["0.5", "4", "60.0"],
+    "Boolean": ["true", "false"],
+    "JSON": ["{}", '{of: "acme"}', '{of: "beta"}'],
 }
 
 
@@ -87,7 +110,7 @@ class Asking:
         self._found = found
 
     def document(self, kind: str, field: str) -> str:
-        """A document that asks this one root field of the type `Query` or `Mutation`."""
+        """A document that asks this one root field of the type `Query`, `Mutation` or `Subscription`."""
         root = self._schema.type_map[kind]
         assert isinstance(root, GraphQLObjectType)
         asked = self._field(field, root.fields[field], 0)
@@ -112,7 +135,7 @@ class Asking:
         parts = [
             self._field(name, field, depth, f"{prefix}{name}: " if prefix else "")
             for name, field in kind.fields.items()
-            if name not in OF_THE_MOMENT and self._is_asked(field, depth)
+            if not {name, f"{kind.name}.{name}"} & OF_THE_MOMENT and self._is_asked(field, depth)
         ]
         return " ".join(["__typename", *parts])
 
@@ -159,16 +182,10 @@ class Asking:
                 # Of each kind as often, however many of it there are.
                 kind_of_id = self._draw(st.sampled_from(sorted(self._found.ids)))
                 return json.dumps(self._draw(st.sampled_from(self._found.ids[kind_of_id])))
-            case "DateTime":
-                return json.dumps(self._draw(st.sampled_from(_DAYS)))
-            case "Boolean":
-                return self._draw(st.sampled_from(["true", "false"]))  # type: ignore[no-any-return]
-            case "Decimal":
-                return json.dumps(self._draw(st.sampled_from(["0", "1", "12.5"])))
             case "Int":
                 return str(self._draw(st.sampled_from(NUMBERS[name])))
-            case "JSON":
-                return str(self._draw(st.sampled_from(["{}", '{of: "acme"}', '{of: "beta"}'])))
+            case _ if kind in _LITERALS:
+                return self._draw(st.sampled_from(_LITERALS[kind]))
             case _ if name == "after":
                 return json.dumps(self._draw(st.sampled_from(self._found.cursors[owner])))
             case _:

@@ -1,6 +1,7 @@
 """createApiKey, rotateApiKey, revokeApiKey and apiKeys; and callers that come with a token."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,19 @@ def test_a_token_that_is_not_good(web: Api) -> None:
             answer.status_code,
             answer.json()["detail"],
         )
+
+
+def test_keys_of_tokens_that_are_away(url: str, tmp_path: Path) -> None:
+    """Where tokens cannot be verified now, each door says so in its own words, with 503 and when to try again; keys work."""
+    away = {**TOKENS, "jwt_jwks": str(tmp_path / "not-there.json"), "jwt_secret": None}
+    with running(url, **away) as api:
+        asked = api.client.post("/graphql", json={"query": USAGE}, headers=bearer(token(accounts=["a"])))
+        sent = api.client.post("/v1/events", json=[], headers=bearer(token(accounts=["a"])))
+        assert {"503"} == {f"{answer.status_code}" for answer in (asked, sent)}
+        assert "KEY_SET_UNAVAILABLE" == asked.json()["errors"][0]["extensions"]["code"]
+        assert "key_set_unavailable" == sent.json()["code"]
+        assert all(answer.headers["Retry-After"] for answer in (asked, sent))
+        assert "usage" in api.ask(USAGE)
 
 
 def test_refused_events_are_seen_by_their_sender(web: Api) -> None:

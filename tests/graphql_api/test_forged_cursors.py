@@ -132,3 +132,16 @@ def test_forged_ids_name_nothing(api: Api) -> None:
     for forged in ids:
         answer = api.ask("query ($id: ID!) { node(id: $id) { id } }", {"id": forged})
         assert {"node": None} == answer, forged[:99]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [["acme", "NaN"], ["acme", "1E+999999"], ["acme", "9" * 1_000], [NUL, "1"], ["acme"], [None, None], ["acme", {}]],
+)
+def test_forged_cursors_of_accounts(api: Api, place: list[Any]) -> None:
+    """A cursor of accounts that was made up is refused by its argument."""
+    answer = api.answer(
+        "query ($after: String) { accounts(after: $after) { totalCount } }", {"after": encode_cursor(place)}
+    )
+
+    assert ["INVALID_INPUT"] == [error["extensions"]["code"] for error in answer["errors"]]

@@ -35,6 +35,7 @@ DECIMALS: Final = st.sampled_from(["0", "1.5", "-1e-18", "1e400", "NaN", "", "9"
 # What a value of each scalar of ours may look like, good ones and others.
 SCALARS: Final[dict[str, st.SearchStrategy[ValueNode]]] = {
     "DateTime": INSTANTS.map(nodes.String),
+    "Date": st.sampled_from(["2026-03-01", "2026-02-30", "9999-12-31", "0001-01-01", ""]).map(nodes.String),
     "Decimal": DECIMALS.map(nodes.String),
     "BigInt": st.sampled_from(["0", "-1", "9" * 30, "x"]).map(nodes.String),
     "TimeZone": st.sampled_from(["UTC", "Europe/Berlin", "Nowhere/Nowhere", "", "../x"]).map(nodes.String),

@@ -2,26 +2,23 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from math import fsum
 from typing import Any, Final
 
-import asyncpg
 import msgspec
 import pytest
 
 from metering.accounts import AccountOrder, put_account
 from metering.config import Settings
-from metering.health.scorer import SCORER_LOCK
 from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from tests.conftest import ENGINES, Api, Server, running
 from tests.metering.catalog import KEY, draft, order, publish, put
-from tests.metering.scored import BANDS, CARD, publish_card, say, score_beside
+from tests.metering.scored import BANDS, CARD, publish_card, resting, say, score_beside
 from tests.rating.tables import at
 
 FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (1, 2, 3))
@@ -109,19 +106,6 @@ async def prepare(url: str) -> tuple[str, datetime]:
     finally:
         await database.close()
     return secret, known_at
-
-
-@contextmanager
-def resting(url: str) -> Iterator[None]:
-    """The service's own scorer finds somebody at work: these are scores of a long time ago."""
-    held = asyncio.new_event_loop()
-    connection = held.run_until_complete(asyncpg.connect(url))
-    held.run_until_complete(connection.execute("SELECT pg_advisory_lock($1)", SCORER_LOCK))
-    try:
-        yield
-    finally:
-        held.run_until_complete(connection.close())
-        held.close()
 
 
 @pytest.fixture(scope="module", params=ENGINES)

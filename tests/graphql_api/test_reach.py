@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphql_api.nodes import named, node_id
+from graphql_api.pages import encode_cursor
 from graphql_api.schema import sdl
 from metering.keys import Scope
 from tests.conftest import ADMIN_KEY, ENGINES, Api, Server, bearer, running
@@ -28,12 +29,16 @@ from tests.graphql_api.worlds import (
     add_user,
     copy_of,
     make_base,
+    score_others,
     token,
 )
+from tests.metering.scored import resting
 
 SCHEMA: Final = build_schema(sdl())
 CALLERS: Final = ("partner", "front end", "subscription", "user", "stranger")
-READS: Final = " ".join(scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ))
+READS: Final = " ".join(
+    scope.value for scope in (Scope.USAGE_READ, Scope.CHARGES_READ, Scope.CATALOG_READ, Scope.HEALTH_READ)
+)
 EACH_FIELD: Final = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 # What somebody who sees everything asks, to find what a caller may try: ids, and cursors of every list.
 _PERIOD: Final = 'period: {from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:00Z"}'
@@ -49,7 +54,17 @@ _EVERYTHING: Final = f"""{{
   meters {{ edges {{ cursor node {{ id }} }} }}
   plans {{ edges {{ cursor node {{ id }} }} }}
   apiKeys {{ edges {{ cursor }} }}
+  accounts {{ edges {{ cursor }} }}
+  creditBalance_acme: creditBalance(account: "acme") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
+  creditBalance_beta: creditBalance(account: "beta") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
+  creditLedger_acme: creditLedger(account: "acme") {{ edges {{ cursor }} }}
+  creditLedger_beta: creditLedger(account: "beta") {{ edges {{ cursor }} }}
+  simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ rows {{ edges {{ cursor }} }} }} }}
 }}"""
+# What is asked of one account, of one's own and of another's.
+_CREDITS: Final = "... on CreditBalance { amounts { amount } }"
+_EXPLANATION: Final = "... on ChargesExplanation { after { amount } }"
+_BEFORE: Final = 'comparedWith: {from: "2026-08-01T00:00:00Z", to: "2026-08-31T00:00:00Z"}'
 _names = count(1)
 # A question about everything, of each kind of list.
 ALL_OF: Final = {
@@ -60,6 +75,15 @@ ALL_OF: Final = {
     "charges": f"charges(query: {{{_PERIOD}}}) {{ ... on ChargesReport {{ totals {{ amount }} }} }}",
     "statements": "statements(first: 200) { nodes { subscription total { amount } } }",
     "rejected": "rejectedEvents { nodes { body } }",
+    "customers": "accounts { nodes { key users { nodes { key activeDays28 } } } }",
+    "scores": 'accounts { nodes { health(asOf: "2026-10-02") { score } } }',
+    "portfolio": 'portfolio(asOf: "2026-10-02") { band accounts }',
+    "simulation": f'simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ current {{ amount }} }} }}',
+    "credits": f'a: creditBalance(account: "acme") {{ {_CREDITS} }} b: creditBalance(account: "beta") {{ {_CREDITS} }}',
+    "explanation": " ".join(
+        f'{account}: explainCharges(input: {{account: "{account}", {_PERIOD}, {_BEFORE}, by: []}}) {{ {_EXPLANATION} }}'
+        for account in ("acme", "beta")
+    ),
 }
 
 
@@ -75,10 +99,15 @@ def worlds_of(server: Server, added: Mapping[str, Added]) -> Iterator[tuple[Worl
     with ExitStack() as stack:
         for url in (*made.values(), base):
             stack.callback(server.drop, url)
+        for url in made.values():
+            # What is usual among all customers is in scores; here are those of one's own that everybody's world has.
+            stack.enter_context(resting(url))
         apis = {name: stack.enter_context(running(url, **TOKENS)) for name, url in made.items()}
         for name, add in added.items():
             add(apis[name])
-            # What is new gets an id that nobody can have found: ids count up over all accounts (docs/adr/0019).
+            score_others(made[name])
+            # What is new gets an id that nobody can have found: rows are numbered over all accounts, and the worlds, which
+            # are copies, seal numbers alike.
             asyncio.run(count_from(made[name], 1_000_000))
         credentials = {
             "partner": partner,
@@ -92,10 +121,10 @@ def worlds_of(server: Server, added: Mapping[str, Added]) -> Iterator[tuple[Worl
 
 
 async def count_from(url: str, number: int) -> None:
-    """Let ids of new rejected events and statements begin with this number."""
+    """Let numbers of new rejected events, statements and entries of ledgers begin with this one."""
     connection = await asyncpg.connect(url)
     try:
-        for table in ("rejected_event", "statement"):
+        for table in ("rejected_event", "statement", "credit_entry"):
             await connection.execute("SELECT setval(pg_get_serial_sequence($1, 'id'), $2)", table, number)
     finally:
         await connection.close()
@@ -112,22 +141,34 @@ def worlds(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterat
 def found_in(answer: dict[str, Any]) -> Found:
     """The ids and cursors of an answer, by the lists that have them."""
     accounts, contracts = ("acme", "beta", "zebra"), ("s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2")
-    ids: dict[str, list[str]] = {
-        "none": ["nothing"],
-        "accounts": [node_id("Account", key) for key in accounts],
-        "contracts": [node_id("SubscriptionFacts", key) for key in contracts],
-        "drafts": [node_id("DraftStatement", key, "2026-09-01T00:00:00Z") for key in contracts],
-    }
-    cursors: dict[str, list[str]] = {}
-    for field, value in answer.items():
-        edges = value["edges"] if "edges" in value else value["groups"]["edges"]
-        cursors.setdefault(field if "edges" in value else "groups", []).extend(each["cursor"] for each in edges)
-        for each in edges:
-            if "node" in each:
-                # Final statements and drafts are listed together, and are of two kinds.
-                kind = type(named(each["node"]["id"])).__name__
-                ids.setdefault(kind, []).append(each["node"]["id"])
-    return Found(ids, cursors)
+    found = Found(
+        {
+            "none": ["nothing"],
+            "accounts": [node_id("Account", key) for key in accounts],
+            "contracts": [node_id("SubscriptionFacts", key) for key in contracts],
+            "drafts": [node_id("DraftStatement", key, "2026-09-01T00:00:00Z") for key in contracts],
+        },
+        {},
+    )
+    for alias, value in answer.items():
+        # Two of one field have names like `creditLedger_beta`.
+        _find(alias.partition("_")[0], value, found)
+    found.cursors["users"] = [encode_cursor([key]) for key in ("ana", "mole", "zoe")]
+    return found
+
+
+def _find(field: str, value: Any, found: Found) -> None:
+    if isinstance(value, list):
+        for each in value:
+            _find(field, each, found)
+    elif isinstance(value, dict):
+        if "cursor" in value:
+            found.cursors.setdefault(field, []).append(value["cursor"])
+        if "id" in value:
+            # Final statements and drafts are listed together, and are of two kinds.
+            found.ids.setdefault(type(named(value["id"])).__name__, []).append(value["id"])
+        for name, inner in value.items():
+            _find(field if name in {"edges", "node"} else name, inner, found)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -154,6 +195,23 @@ def test_what_is_beyond_reach_changes_no_answer(worlds: tuple[Worlds, Found], fi
         first, other = made.answers(caller, document)
         assert first == other
         assert not {"GRAPHQL_INVALID", "INTERNAL"} & codes_in(first), first
+
+    check()
+
+
+@pytest.mark.parametrize("field", fields_of("Subscription"))
+def test_what_is_beyond_reach_changes_no_live_answer(worlds: tuple[Worlds, Found], field: str) -> None:
+    """What a caller asks again and again is answered alike, too, from the first time on."""
+    made, found = worlds
+
+    @given(st.data(), st.sampled_from(CALLERS))
+    @EACH_FIELD
+    def check(data: st.DataObject, caller: str) -> None:
+        document = Asking(SCHEMA, data.draw, found).document("Subscription", field)
+        first, other = made.first_answers(caller, document)
+        assert first == other
+        # What is no valid document is told by another message.
+        assert "next" == first["type"], first
 
     check()
 
@@ -248,11 +306,13 @@ def test_callers_see_what_is_theirs(worlds: tuple[Worlds, Found]) -> None:
         for caller, of in answers.items()
     }
     whole = set(ALL_OF) - {"rejected"}
+    part = whole - {"scores", "portfolio"}
 
     assert {
         "partner": set(ALL_OF),
         "front end": whole,
-        "subscription": whole,
-        "user": whole - {"charges", "statements"},
+        # Credits are the whole account's, and so are scores.
+        "subscription": part - {"credits"},
+        "user": part - {"charges", "statements", "simulation", "credits", "explanation"},
         "stranger": set(),
     } == seen

@@ -9,7 +9,7 @@ from graphql import GraphQLScalarType
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from graphql_api.http import _ENCODER
+from graphql_api.answers import encoded
 from graphql_api.schema import make_schema
 
 SCHEMA: Final = make_schema().core
@@ -23,7 +23,7 @@ def written(scalar: str, value: object) -> Any:
     """The text of a value in an answer."""
     kind = SCHEMA.get_type(scalar)
     assert isinstance(kind, GraphQLScalarType)
-    return _ENCODER.encode(kind.coerce_output_value(value)).decode()
+    return encoded(kind.coerce_output_value(value)).decode()
 
 
 @given(INSTANTS)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any, Final
 
 import jwt
@@ -13,6 +14,7 @@ from metering.keys import KeyRing, Scope
 from metering.limits import LIMITS
 from metering.store.pool import Database
 from tests.conftest import ADMIN_KEY, Api, Server, bearer, running
+from tests.metering.scored import publish_card, say, score_beside
 
 SECRET: Final = "a secret that is shared with an issuer, in tests"
 TOKENS: Final = {"jwt_issuer": "https://issuer.test", "jwt_audience": "metering", "jwt_secret": SECRET}
@@ -27,6 +29,7 @@ PARTNER_SCOPES: Final = (
     Scope.HEALTH_READ,
     Scope.HEALTH_WRITE,
 )
+_SCORED: Final = tuple(date(2026, 10, day) for day in (1, 2, 3))
 DAYS: Final = ("2026-09-03", "2026-09-20", "2026-10-05")
 
 _METER: Final = """
@@ -48,6 +51,9 @@ mutation ($key: String!, $at: DateTime!) {
 """
 _VOID: Final = """
 mutation ($id: ID!) { voidStatement(id: $id, reason: "wrong") { __typename ... on Problem { message } } }
+"""
+_CREDIT: Final = """
+mutation ($input: GrantCreditInput!) { grantCredit(input: $input) { __typename ... on Problem { message } } }
 """
 _CORRECT: Final = """
 mutation ($input: CorrectEventInput!) { correctEvent(input: $input) { __typename ... on Problem { message } } }
@@ -162,6 +168,13 @@ def bill(api: Api, subscription: str) -> None:
     done(api, _VOID, id=frozen["id"])
 
 
+def credit(api: Api, account: str, key: str = "gift", **credit: Any) -> None:
+    """A grant of money, or what is given, that pays for what is used from September on, and was not all drawn yet."""
+    given = credit or {"amount": {"amount": "500", "currencyCode": "EUR"}}
+    grant = {"account": account, "key": key, "credit": given, "effectiveAt": "2026-09-01T00:00:00Z"}
+    done(api, _CREDIT, input=grant)
+
+
 def refuse(api: Api, account: str, key: str = ADMIN_KEY) -> None:
     """Events that are refused, and kept; of a caller that is bound, also others' accounts'."""
     events = [{"id": account, "source": "gateway"}, {"id": f"{account}?", "account": account, "quantity": "x"}]
@@ -192,6 +205,22 @@ class Worlds(msgspec.Struct, frozen=True):
         assert first.status_code == other.status_code
         return first.content, other.content
 
+    def first_answers(self, caller: str, document: str) -> tuple[Any, Any]:
+        """The first thing that a caller is sent in both worlds that asks a live question."""
+        first, other = (
+            _first_answer(self.apis[name], self.credentials[caller], document)
+            for name in ("first", self.beside[caller])
+        )
+        return first, other
+
+
+def _first_answer(api: Api, credential: str, document: str) -> Any:
+    with api.client.websocket_connect("/graphql", subprotocols=["graphql-transport-ws"]) as session:
+        session.send_json({"type": "connection_init", "payload": bearer(credential)})
+        assert {"type": "connection_ack"} == session.receive_json()
+        session.send_json({"id": "1", "type": "subscribe", "payload": {"query": document}})
+        return session.receive_json()
+
 
 def make_base(url: str) -> str:
     """Fill what all worlds have in common; return the partner's secret."""
@@ -199,9 +228,35 @@ def make_base(url: str) -> str:
     with running(url, **TOKENS) as api:
         offer(api)
         customer(api, MINE, ["s-acme-1"], ["ana", "ben", None])
+        credit(api, MINE)
+        credit(api, MINE, "calls", quantity={"quantity": "1.5", "meter": "calls"})
         bill(api, "s-acme-1")
         refuse(api, MINE, partner)
+    score(url, [MINE])
     return partner
+
+
+def score_others(url: str) -> None:
+    """Scores of everybody but one's own account."""
+    score(url, [*OTHERS, "gamma"])
+
+
+def score(url: str, accounts: Sequence[str]) -> None:
+    """Scores of accounts, of what is said of them, on three days."""
+
+    async def made() -> None:
+        database = await Database.connect(Settings(database_url=url), LIMITS)
+        try:
+            if MINE in accounts:
+                await publish_card(database)
+            for number, account in enumerate(accounts, start=1):
+                await say(database, _SCORED[0], account, pulse=1 + number % 5, nps=number)
+            for day in _SCORED:
+                await score_beside(database, day, *accounts)
+        finally:
+            await database.close()
+
+    asyncio.run(made())
 
 
 def add_first(api: Api) -> None:
@@ -215,6 +270,7 @@ def add_first(api: Api) -> None:
             quantity=quantity,
             feature=f"of-{account}",
         )
+        credit(api, account)
         bill(api, f"s-{account}-1")
         refuse(api, account)
     _sneak(api, "beta")
@@ -229,6 +285,7 @@ def add_others(api: Api) -> None:
 def add_subscription(api: Api) -> None:
     """What a caller does not see that is bound to one's own subscription."""
     customer(api, MINE, ["s-acme-2"], ["ana", "zoe"], quantity="11", source="other", product="novel")
+    credit(api, MINE, "second")
     bill(api, "s-acme-2")
 
 

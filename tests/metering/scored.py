@@ -1,13 +1,17 @@
 """What tests of scores share: a card of what people say, signals on days, and a scorer that is run to the end of a day."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any, Final
+
+import asyncpg
 
 from health.measurements import Measurement, Observed
 from health.scorecards import Subject
 from metering.health.cards import ScorecardDraft, publish_scorecard
-from metering.health.scorer import Scorer
+from metering.health.scorer import SCORER_LOCK, Scorer
 from metering.health.scoring import keep, score_accounts
 from metering.health.signals import SignalOrder, record_signals
 from metering.limits import LIMITS, Limits
@@ -91,3 +95,16 @@ async def score_beside(database: Database, day: date, *accounts: str) -> None:
         scores = await score_accounts(snapshot, measure, accounts, day)
     async with database.transaction() as connection:
         await keep(connection, scores)
+
+
+@contextmanager
+def resting(url: str) -> Iterator[None]:
+    """A service's own scorer finds somebody at work on this database: the scores of the test are its own."""
+    loop = asyncio.new_event_loop()
+    try:
+        connection = loop.run_until_complete(asyncpg.connect(url))
+        loop.run_until_complete(connection.execute("SELECT pg_advisory_lock($1)", SCORER_LOCK))
+        yield
+        loop.run_until_complete(connection.close())
+    finally:
+        loop.close()

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from metering.accounts import Account, AccountOrder, find_account, put_account
+from metering.accounts import Account, AccountOrder, put_account
 from metering.errors import ForbiddenError, InvalidInputError
+from metering.health.customers import Customer, find_customer
 from metering.keys import ApiKey
 from metering.limits import LIMITS
 from metering.store.pool import Database
@@ -33,11 +34,11 @@ def test_an_account_is_put_and_changed(database_url: str) -> None:
         assert [("finance (mk_finance)", "finance (mk_finance)", False)] == await rows(database, AUDIT)
         changed = await put(database, AccountOrder(key="acme", name="Acme Ltd"), OTHER_KEY)
         async with Snapshot(database) as snapshot:
-            found = [await find_account(snapshot, key) for key in ("acme", "nobody", "\0")]
+            found = [await find_customer(snapshot, key) for key in ("acme", "nobody", "\0")]
 
         assert ACME.attributes == msgspec.json.decode(made.attributes)
         assert Account("acme", "Acme Ltd", "{}", made.created_at) == changed
-        assert [changed, None, None] == found
+        assert [Customer("acme", "Acme Ltd", "{}"), None, None] == found
         assert [("finance (mk_finance)", "product (mk_product)", True)] == await rows(database, AUDIT)
 
     play(database_url, scenario)

@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from metering.config import Settings
+from metering.health.measuring import Measurer
+from metering.health.scorer import Scorer
 from metering.limits import LIMITS, Limits
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
@@ -454,7 +456,8 @@ def test_the_worker_forgets(database_url: str) -> None:
         await store.keep("old", 3, at=datetime.now(UTC) - timedelta(days=31))
         await store.keep("young", 2)
         retention = Retention(database, ages_of(Settings()))
-        worker = Worker(Refresher(database), retention, database, LIMITS, every_seconds=0.01)
+        scorer = Scorer(database, Measurer(database).measure, LIMITS)
+        worker = Worker(Refresher(database), scorer, retention, database, LIMITS, every_seconds=0.01)
         worker.start()
         try:
             async with asyncio.timeout(30):

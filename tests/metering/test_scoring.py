@@ -1,7 +1,7 @@
 """Scoring: everybody once a day and whoever is marked, kept beside what was known before."""
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 import pytest
@@ -20,8 +20,9 @@ from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
+from tests.conftest import running, usage_event
 from tests.metering.catalog import KEY, draft, order, play, publish, put, rows
-from tests.metering.scored import measure, publish_card, say, score_day, score_now
+from tests.metering.scored import measure, publish_card, resting, say, score_day, score_now
 from tests.rating.tables import at
 
 FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (1, 2, 3))
@@ -190,3 +191,33 @@ def test_a_word_on_a_score_and_caps_bound_it(database_url: str) -> None:
         assert Adjustment(-25.0, "severe tickets are open; they told us") == bounded.adjustment
 
     play(database_url, scenario)
+
+
+def test_late_events_mark_their_account(database_url: str) -> None:
+    """An event of a day that is over, and its correction, mark the account as they are written; one of this moment does not."""
+
+    async def everybody_is_scored(database: Database) -> None:
+        now = await clock(database)
+        await Refresher(database).run(now)
+        await score_now(database, now)
+
+    async def marked(database: Database) -> None:
+        assert [("acme", FIRST), ("acme", FIRST)] == await rows(
+            database, "SELECT account, since FROM health_dirty ORDER BY id"
+        )
+
+    play(database_url, everybody_is_scored)
+    with resting(database_url), running(database_url) as api:
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        receipt = api.send([usage_event(1, occurred_at="2026-03-01T12:00:00Z"), usage_event(2, occurred_at=now)])
+        assert [] == receipt["rejected"]
+        named = {
+            "account": "acme",
+            "source": "test",
+            "id": "event-1",
+            "reason": "too many",
+            "values": {"quantity": "2"},
+        }
+        document = "mutation ($input: CorrectEventInput!) { correctEvent(input: $input) { __typename } }"
+        assert {"correctEvent": {"__typename": "Event"}} == api.ask(document, {"input": named})
+    play(database_url, marked)

@@ -90,7 +90,7 @@ def sides(found: Sequence[Simulated]) -> Sides:
 async def charged(database: Database, asked: Period, *, by_user: bool) -> dict[tuple[str, str | None], Decimal]:
     """What the charges of the subscriptions in EUR are, by what rows are by."""
     group_by = (Dimension.SUBSCRIPTION, *([Dimension.USER] if by_user else []))
-    question = Question(period=asked, zone_name="UTC", group_by=group_by, filters={}, accounts=None)
+    question = Question(period=asked, zone_name="UTC", group_by=group_by, filters={})
     async with Snapshot(database) as snapshot:
         found = await read_charges(snapshot, question, LIMITS)
     return {

@@ -9,6 +9,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from metering.config import Settings
+from metering.health.measuring import Measurer
+from metering.health.scorer import Scorer
 from metering.limits import LIMITS
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
@@ -40,9 +42,9 @@ def test_the_worker_outlives_what_fails(database_url: str) -> None:
 
     async def scenario() -> None:
         database = await connect(database_url)
-        worker = Worker(
-            Refresher(database), Retention(database, ages_of(Settings())), database, LIMITS, every_seconds=0.01
-        )
+        retention = Retention(database, ages_of(Settings()))
+        scorer = Scorer(database, Measurer(database).measure, LIMITS)
+        worker = Worker(Refresher(database), scorer, retention, database, LIMITS, every_seconds=0.01)
         async with database.connection() as connection:
             await connection.execute(AWAY)
         with capture_logs() as lines:

@@ -8,6 +8,5 @@ WHERE (account.name, account.attributes) IS DISTINCT FROM (excluded.name, exclud
 RETURNING *;
 
 -- name: find_account
--- reach: account, subscription, user
 -- The account of this key.
 SELECT * FROM account WHERE key = $1;
