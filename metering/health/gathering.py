@@ -4,9 +4,12 @@ A user is active on a day with an event that is neither a reversal (a quantity b
 UTC days, and windows end before the day as of which is measured. Nothing is looked back for longer than 52 weeks.
 """
 
+import asyncio
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -50,19 +53,41 @@ class Contract(msgspec.Struct, frozen=True):
 
 
 class Life(msgspec.Struct, frozen=True):
-    """When a subject was active: the first, the last day, and the last one before the window; and how many days."""
+    """On which days of the lookback a subject was active, as their numbers; of a user also on which subscriptions."""
 
-    first_on: date | None
-    last_on: date | None
-    last_before_on: date | None
-    days: int
-    days_now: int
-    days_previous: int
-    days_baseline: int
-    events: int
-    setup_events: int
-    # Of a user.
-    subscriptions: list[str]
+    since: date
+    days: tuple[int, ...] = ()
+    events: int = 0
+    setup_events: int = 0
+    subscriptions: Sequence[str] = ()
+
+    @property
+    def first_on(self) -> date | None:
+        """The first active day."""
+        return self.since + timedelta(days=self.days[0]) if self.days else None
+
+    @property
+    def last_on(self) -> date | None:
+        """The last active day."""
+        return self.since + timedelta(days=self.days[-1]) if self.days else None
+
+    def count(self, days_from: int, days_to: int = 0) -> int:
+        """How many days were active, from so many before the day to so many before it."""
+        first, end = LOOKBACK_DAYS - days_from, LOOKBACK_DAYS - days_to
+        return bisect_left(self.days, end) - bisect_left(self.days, first)
+
+    def before_window(self) -> tuple[int, ...]:
+        """The active days before the window."""
+        return self.days[: bisect_left(self.days, LOOKBACK_DAYS - WINDOW_DAYS)]
+
+    def gaps(self) -> list[int]:
+        """The days between neighbouring active days."""
+        return [later - earlier for earlier, later in pairwise(self.days)]
+
+    def ages(self, began_on: date, days_max: int) -> list[int]:
+        """On which days since a subject began it was active, 0 for the first."""
+        start = (began_on - self.since).days
+        return [day - start for day in self.days if start <= day < start + days_max]
 
 
 class FeatureUse(msgspec.Struct, frozen=True):
@@ -119,12 +144,8 @@ class Gathered(msgspec.Struct, kw_only=True):
     contracts: Mapping[SubjectRef, Contract]
     lives: Mapping[SubjectRef, Life]
     uses: Mapping[SubjectRef, FeatureUse]
-    gaps: Mapping[SubjectRef, float]
-    # The median of all gaps together.
-    gap: float | None
     people: Mapping[SubjectRef, People] = {}
     weeks: Mapping[SubjectRef, Weeks] = {}
-    ages: Mapping[SubjectRef, list[int]] = {}
     # Users of accounts, and contracts of accounts.
     users_of: Mapping[str, list[SubjectRef]] = {}
     contracts_of: Mapping[str, list[SubjectRef]] = {}
@@ -216,8 +237,7 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
     of_contracts = {
         SubjectRef(Subject.SUBSCRIPTION, row["account"], row["key"]): _struct(Contract, row) for row in contracts
     }
-    lives = dict(_by_subject(Life, await question.of_lookback(sql("measures.list_lives"), *service)))
-    gaps = await question.of_lookback(sql("measures.list_gaps"), *service)
+    lives = await asyncio.to_thread(_lives, question, await question.of_lookback(sql("measures.list_lives"), *service))
     of_features = question
     if is_for_norms:
         with_steps = {ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said}
@@ -232,12 +252,6 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
         contracts=of_contracts,
         lives=lives,
         uses=dict(_by_subject(FeatureUse, uses)),
-        gaps={
-            SubjectRef(Subject.USER, row["account"], row["key"]): row["median_days"]
-            for row in gaps
-            if row["key"] is not None
-        },
-        gap=next((row["median_days"] for row in gaps if row["key"] is None), None),
         users_of=_by_account(ref for ref in lives if ref.subject is Subject.USER),
         contracts_of=_by_account(of_contracts),
     )
@@ -268,18 +282,23 @@ async def gather_weeks(
     gathered.weeks = dict(_by_subject(Weeks, rows))
 
 
-async def gather_ages(question: Question, gathered: Gathered, began: Mapping[SubjectRef, date]) -> None:
-    """On which of their first days subjects were active."""
-    service = columns_of(gathered.conventions.users(SERVICE_ACCOUNT))
-    rows = await question.of_lookback(
-        sql("measures.list_first_days"), *service, *subjects_of(began), list(began.values())
-    )
-    gathered.ages = {_ref(row): row["ages"] for row in rows}
-
-
 def subjects_of(refs: Mapping[SubjectRef, object]) -> tuple[list[str], list[str], list[str]]:
     """Subjects as statements take them: kinds, accounts, keys."""
     return [ref.subject.value for ref in refs], [ref.account for ref in refs], [ref.key for ref in refs]
+
+
+def _lives(question: Question, rows: Sequence[Any]) -> dict[SubjectRef, Life]:
+    since = question.as_of - timedelta(days=LOOKBACK_DAYS)
+    return {
+        _ref(row): Life(
+            since,
+            tuple(day for day, is_active in enumerate(row["days"]) if is_active == "1"),
+            row["events"],
+            row["setup_events"],
+            row["subscriptions"],
+        )
+        for row in rows
+    }
 
 
 def _by_subject(kind: type[Row], rows: Sequence[Any]) -> Iterator[tuple[SubjectRef, Row]]:

@@ -5,8 +5,9 @@ came late, was corrected or voided is in the next measure. docs/adr/0021 says ho
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import date, timedelta
+from statistics import median
 from typing import Final, TypeAlias
 
 import msgspec
@@ -22,7 +23,6 @@ from metering.health.gathering import (
     Question,
     ask,
     gather,
-    gather_ages,
     gather_people,
     gather_weeks,
 )
@@ -121,7 +121,6 @@ async def _complete(question: Question, gathered: Gathered, norms: Norms, subjec
     customers = [ref for ref in subjects if ref.subject is not Subject.USER]
     await gather_people(question, gathered, {ref: usage.expected(ref) for ref in customers}, sorted_refs(usage.absent))
     await gather_weeks(question, gathered, _weeks(usage, subjects), norms)
-    await gather_ages(question, gathered, _began(gathered, customers))
     return usage
 
 
@@ -135,12 +134,10 @@ def _weeks(usage: Usage, subjects: Collection[SubjectRef]) -> dict[SubjectRef, i
     return {ref: count for ref, count in weeks.items() if count >= _WEEKS_MIN}
 
 
-def _began(
-    gathered: Gathered, customers: Collection[SubjectRef], *, age_days_max: int = COHORT_DAYS
-) -> dict[SubjectRef, date]:
-    """When those began who are young enough for a place among others of their age."""
+def _began(gathered: Gathered, customers: Collection[SubjectRef]) -> dict[SubjectRef, date]:
+    """When those began whose first days are looked back to: whoever began before may have been active on days not seen."""
     began = {ref: gathered.began_on(ref) for ref in customers}
-    earliest = gathered.as_of - timedelta(days=age_days_max)
+    earliest = gathered.as_of - timedelta(days=LOOKBACK_DAYS)
     return {ref: day for ref, day in began.items() if day is not None and day >= earliest}
 
 
@@ -155,9 +152,6 @@ async def _norms(question: Question, gathered: Gathered) -> Norms:
     customers = list({*customers, *contracts, *(_account_of(ref) for ref in contracts)})
     accounts = [ref for ref in customers if ref.subject is Subject.ACCOUNT]
     await gather_weeks(question, gathered, _weeks(usage, accounts), None)
-    # Whoever began before all that is looked back to may have been active on days that are not seen.
-    began = _began(gathered, customers, age_days_max=LOOKBACK_DAYS)
-    await gather_ages(question, gathered, began)
     last = await snapshot.fetch(sql("measures.find_last_day"), [as_of, *question.rollups])
     offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *question.rollups], hashed=True)
     told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
@@ -166,11 +160,12 @@ async def _norms(question: Question, gathered: Gathered) -> Norms:
         last_on=last[0]["last_on"],
         offered={row["product"]: tuple(row["features"]) for row in offered},
         models=await asyncio.to_thread(_models, gathered),
-        cohorts=await asyncio.to_thread(_cohorts, gathered, began),
+        cohorts=await asyncio.to_thread(_cohorts, gathered, _began(gathered, customers)),
         told=frozenset(row["name"] for row in told),
     )
-    if gathered.gap is not None:
-        norms = msgspec.structs.replace(norms, usual_gap_days=gathered.gap)
+    gap = await asyncio.to_thread(_usual_gap, gathered)
+    if gap is not None:
+        norms = msgspec.structs.replace(norms, usual_gap_days=gap)
     for weeks in gathered.weeks.values():
         # The same in each of them: what these accounts say together.
         return msgspec.structs.replace(
@@ -183,18 +178,24 @@ def _account_of(ref: SubjectRef) -> SubjectRef:
     return SubjectRef(Subject.ACCOUNT, ref.account, ref.account)
 
 
+def _usual_gap(gathered: Gathered) -> float | None:
+    """The median of all users' gaps together."""
+    gaps = [gap for ref, life in gathered.lives.items() if ref.subject is Subject.USER for gap in life.gaps()]
+    return float(median(gaps)) if gaps else None
+
+
 def _models(gathered: Gathered) -> dict[str, ActivityModel]:
     """Fitted on who of those that were active before the window was active in it."""
     models = {}
-    end = gathered.as_of - timedelta(days=WINDOW_DAYS + 1)
+    end = LOOKBACK_DAYS - WINDOW_DAYS - 1
     for subject in Subject:
         recencies: list[Recency] = []
         active: list[bool] = []
         for ref, life in gathered.lives.items():
-            if ref.subject is subject and life.first_on is not None and life.last_before_on is not None:
-                silent, age = (end - life.last_before_on).days, (end - life.first_on).days
-                recencies.append((float(silent), life.days - life.days_now - 1.0, float(age)))
-                active.append(life.days_now > 0)
+            before = life.before_window()
+            if ref.subject is subject and before:
+                recencies.append((float(end - before[-1]), len(before) - 1.0, float(end - before[0])))
+                active.append(len(life.days) > len(before))
         models[subject.value] = fit_activity(recencies, active)
     return models
 
@@ -204,7 +205,8 @@ def _cohorts(gathered: Gathered, began: Mapping[SubjectRef, date]) -> dict[str, 
     cohorts: dict[str, dict[int, dict[int, int]]] = {}
     for ref, began_on in began.items():
         by_age = cohorts.setdefault(ref.subject.value, {})
-        ages: Sequence[int] = gathered.ages.get(ref, ())
+        life = gathered.lives.get(ref)
+        ages = [] if life is None else life.ages(began_on, COHORT_DAYS)
         active = 0
         for age in range(1, min((gathered.as_of - began_on).days, COHORT_DAYS) + 1):
             # By the age of so many days, the days from 0 to the one before are over.

@@ -6,6 +6,7 @@ Zero is observed only while events come in from anybody at all; otherwise nobody
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from math import log
+from statistics import median
 from typing import Final, TypeAlias
 
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
@@ -44,7 +45,7 @@ INTERVALS: Final = (1, 7, 14, 28)
 _INTERVAL_SHARE: Final = 0.8
 
 _NO_USE: Final = FeatureUse(0.0, 0.0, [], [], [], 0, [], None, None)
-_NO_LIFE: Final = Life(None, None, None, 0, 0, 0, 0, 0, 0, [])
+_NO_LIFE: Final = Life(date.min)
 
 
 class Usage:
@@ -80,7 +81,7 @@ class Usage:
 
     def _of_everybody(self, ref: SubjectRef) -> Metrics:
         use, life = self._all.uses.get(ref, _NO_USE), self._life(ref)
-        yield "active_days", Observed(float(life.days_now))
+        yield "active_days", Observed(float(life.count(WINDOW_DAYS)))
         offered, core = self._offered(ref), self._listed(ref, CORE_FEATURES)
         yield "breadth", _share(use, offered) if offered else Unknown("no features are known to be entitled to")
         yield "breadth_core", _share(use, core) if core else _NO_CORE
@@ -104,7 +105,7 @@ class Usage:
         life, last_on = self._life(ref), self._norms.last_on
         if life.first_on is None or life.last_on is None or last_on is None:
             return _NEVER
-        recency = float((last_on - life.last_on).days), life.days - 1.0, float((last_on - life.first_on).days)
+        recency = float((last_on - life.last_on).days), len(life.days) - 1.0, float((last_on - life.first_on).days)
         return Observed(self._norms.model(ref.subject.value).p_active_next(recency))
 
     def _life(self, ref: SubjectRef) -> Life:
@@ -160,8 +161,12 @@ class Usage:
         yield "active_days_share_of_own", self._share_of_own(life)
         surprise = self._silence(ref)
         yield "silence", Unknown("fewer than three gaps") if surprise is None else Observed(surprise)
-        gap = self._all.gaps.get(ref)
+        gap = self._gap(ref)
         yield "median_gap_days", Unknown("no gap yet") if gap is None else Observed(gap)
+
+    def _gap(self, ref: SubjectRef) -> float | None:
+        gaps = self._life(ref).gaps()
+        return float(median(gaps)) if gaps else None
 
     def _share_of_own(self, life: Life) -> Measurement:
         if life.first_on is None:
@@ -170,17 +175,18 @@ class Usage:
         days = (window_start - max(life.first_on, self._all.as_of - timedelta(days=BASELINE_DAYS))).days
         if days < _BASELINE_DAYS_MIN:
             return Unknown("fewer than eight weeks before the last four")
-        if not life.days_baseline:
+        baseline = life.count(BASELINE_DAYS, WINDOW_DAYS)
+        if not baseline:
             return NotApplicable("no active day in the twelve weeks before the last four")
-        return Observed(life.days_now / (life.days_baseline * WINDOW_DAYS / days))
+        return Observed(life.count(WINDOW_DAYS) / (baseline * WINDOW_DAYS / days))
 
     def _silence(self, ref: SubjectRef) -> float | None:
         life, last_on = self._life(ref), self._norms.last_on
-        if life.first_on is None or life.last_on is None or last_on is None or life.days <= GAPS_MIN:
+        if life.first_on is None or life.last_on is None or last_on is None or len(life.days) <= GAPS_MIN:
             return None
         gaps_total = float((life.last_on - life.first_on).days)
         silent = float((last_on - life.last_on).days)
-        return silence(silent, life.days - 1, gaps_total, usual_gap_days=self._norms.usual_gap_days)
+        return silence(silent, len(life.days) - 1, gaps_total, usual_gap_days=self._norms.usual_gap_days)
 
     # ------------------------------------------------------------ accounts and subscriptions
 
@@ -264,10 +270,11 @@ class Usage:
         yield "users_dormant", Observed(float(people.active_before - people.retained))
 
     def _is_dormant(self, user: SubjectRef) -> bool:
-        return self._life(user).days > 0 and not self._life(user).days_now and user not in self.absent
+        life = self._life(user)
+        return bool(life.days) and not life.count(WINDOW_DAYS) and user not in self.absent
 
     def _usage_interval(self, users: Sequence[SubjectRef]) -> Measurement:
-        gaps = [self._all.gaps[user] for user in users if user in self._all.gaps]
+        gaps = [gap for user in users if (gap := self._gap(user)) is not None]
         if not gaps:
             return Unknown("no user came twice")
         covering = (days for days in INTERVALS if sum(gap <= days for gap in gaps) >= _INTERVAL_SHARE * len(gaps))
@@ -290,7 +297,7 @@ class Usage:
             found.append(
                 UserActivity(
                     user=user.key,
-                    active_days=life.days_previous if is_before else life.days_now,
+                    active_days=life.count(2 * WINDOW_DAYS, WINDOW_DAYS) if is_before else life.count(WINDOW_DAYS),
                     tenure_days=(as_of - life.first_on).days,
                     features=use.used_before if is_before else len(use.used),
                     silence=None if is_before else self._silence(user),
@@ -308,7 +315,7 @@ class Usage:
         age_days = (self._all.as_of - began_on).days
         if not 0 < age_days <= COHORT_DAYS:
             return NotApplicable("older than 90 days")
-        place = self._norms.place(ref.subject.value, age_days, len(self._all.ages.get(ref, ())))
+        place = self._norms.place(ref.subject.value, age_days, len(self._life(ref).ages(began_on, age_days)))
         return Unknown("too few others of the same age") if place is None else Observed(place)
 
     def _time_to_value(self, ref: SubjectRef) -> Measurement:
@@ -345,7 +352,7 @@ class Usage:
 
     def _is_done_with_setup(self, user: SubjectRef) -> bool:
         life = self._life(user)
-        if life.days_now or life.last_on is None:
+        if life.last_on is None or life.count(WINDOW_DAYS):
             return False
         if self._all.conventions.is_for_setup(user):
             return True

@@ -20,7 +20,8 @@ depends_on = None
 # at all, saying so saves planning for every partition there is.
 _USAGE_OF_DAYS = """
 CREATE FUNCTION usage_of_days(
-    accounts text[], day_from date, day_to date, days_end timestamptz, complete_at timestamptz, has_pending boolean
+    accounts text[], day_from date, day_to date, days_end timestamptz, complete_at timestamptz,
+    has_pending boolean DEFAULT true
 )
 RETURNS TABLE (
     day date, account text, subscription text, "user" text, device text, product text, feature text,

@@ -35,57 +35,28 @@ ORDER BY contract.key;
 
 -- name: list_lives
 -- reach: account
--- When accounts, subscriptions and users were active: first and last day, how many days, and what of them is lately; how
+-- On which days accounts, subscriptions and users were active, as a row of 0 and 1 from the day on that is looked back to; how
 -- many of their events are of the set-up; and on which subscriptions a user was. $1 accounts, or NULL for all; $2 the day;
 -- $3 the day to look back to; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and
--- $8 service accounts, by account and user: what they do is nobody's activity.
+-- $8 service accounts, by account and user: what they do is nobody's activity. Days are brought together as bits: there are
+-- as many rows as users then, and not as many as their days.
 WITH of_user AS MATERIALIZED (
-    SELECT account, subscription, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
-           sum(events) FILTER (WHERE classification = 'setup') AS setup_events
+    SELECT account, subscription, "user",
+           bit_or(set_bit(repeat('0', $2::date - $3::date)::varbit, day - $3::date, 1)) FILTER (WHERE is_use) AS days,
+           sum(events) AS events, sum(events) FILTER (WHERE classification = 'setup') AS setup_events
     FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
     WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
-    GROUP BY account, subscription, "user", day
-), of_day AS (
-    SELECT account, subject, key, day, bool_or(is_use) AS is_use, sum(events) AS events, sum(setup_events) AS setup_events
-    FROM of_user CROSS JOIN LATERAL (
-        VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription), ('USER', "user")
-    ) AS subject_of (subject, key)
-    WHERE key IS NOT NULL
-    GROUP BY account, subject, key, day
-), life AS (
-    SELECT account, subject, key, min(day) FILTER (WHERE is_use) AS first_on, max(day) FILTER (WHERE is_use) AS last_on,
-           max(day) FILTER (WHERE is_use AND day < $2::date - 28) AS last_before_on,
-           count(*) FILTER (WHERE is_use) AS days,
-           count(*) FILTER (WHERE is_use AND day >= $2::date - 28) AS days_now,
-           count(*) FILTER (WHERE is_use AND day >= $2::date - 56 AND day < $2::date - 28) AS days_previous,
-           count(*) FILTER (WHERE is_use AND day >= $2::date - 112 AND day < $2::date - 28) AS days_baseline,
-           sum(events)::bigint AS events, coalesce(sum(setup_events), 0)::bigint AS setup_events
-    FROM of_day
-    GROUP BY account, subject, key
-), membership AS (
-    SELECT account, "user" AS key, array_agg(DISTINCT subscription) AS subscriptions
-    FROM of_user WHERE is_use AND subscription IS NOT NULL AND "user" IS NOT NULL
-    GROUP BY account, "user"
+    GROUP BY account, subscription, "user"
 )
-SELECT life.*, coalesce(membership.subscriptions, '{}') AS subscriptions
-FROM life LEFT JOIN membership ON subject = 'USER' AND membership.account = life.account AND membership.key = life.key;
-
--- name: list_gaps
--- reach: account
--- The days between neighbouring active days of users: their median for each user, and, in the row without a user, of all of
--- these together. The parameters are those of list_lives.
-WITH of_day AS (
-    SELECT account, "user", day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
-    WHERE "user" IS NOT NULL AND is_use AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
-    GROUP BY account, "user", day
-), gap AS (
-    SELECT account, "user", day - lag(day) OVER (PARTITION BY account, "user" ORDER BY day) AS days FROM of_day
-)
-SELECT account, "user" AS key, percentile_cont(0.5) WITHIN GROUP (ORDER BY days) AS median_days
-FROM gap
-WHERE days IS NOT NULL
-GROUP BY GROUPING SETS ((account, "user"), ());
+SELECT account, subject, key, coalesce(bit_or(days)::text, '') AS days, sum(events)::bigint AS events,
+       coalesce(sum(setup_events), 0)::bigint AS setup_events,
+       coalesce(array_agg(DISTINCT subscription)
+           FILTER (WHERE subject = 'USER' AND subscription IS NOT NULL AND days IS NOT NULL), '{}') AS subscriptions
+FROM of_user CROSS JOIN LATERAL (
+    VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription), ('USER', "user")
+) AS subject_of (subject, key)
+WHERE key IS NOT NULL
+GROUP BY account, subject, key;
 
 -- name: list_feature_uses
 -- reach: account
@@ -170,27 +141,22 @@ SELECT max(day) AS last_on FROM usage_of_days(NULL, $1::date - 28, $1::date, $2:
 -- day; $4 their horizon, $5 whether anything is pending; $6 and $7 service accounts, by account and user; $8 and $9 users
 -- who are not expected, in the same way; $10 subjects, $11 their accounts, $12 their keys, $13 how many users are expected
 -- of each, $14 their seats or NULL. Zeros fill up what is expected, and the seats.
-WITH of_day AS (
-    SELECT account, subscription, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
-           min(device) FILTER (WHERE is_use) AS one_device, max(device) FILTER (WHERE is_use) AS other_device
+WITH of_part AS (
+    SELECT account, subscription, "user",
+           bit_or(set_bit(repeat('0', 56)::varbit, day - ($2::date - 56), 1)) FILTER (WHERE is_use) AS days,
+           sum(events) FILTER (WHERE day >= $2::date - 28) AS events,
+           min(device) FILTER (WHERE is_use AND day >= $2::date - 28) AS one_device,
+           max(device) FILTER (WHERE is_use AND day >= $2::date - 28) AS other_device
     FROM usage_of_days($1::text[], $2::date - 56, $2::date, $3::timestamptz, $4::timestamptz, $5::boolean)
     WHERE "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($6::text[], $7::text[]))
-    GROUP BY account, subscription, "user", day
-), of_subject AS (
-    SELECT account, subject, key, "user", day, bool_or(is_use) AS is_use, sum(events) AS events,
-           min(one_device) AS one_device, max(other_device) AS other_device
-    FROM of_day CROSS JOIN LATERAL (VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription)) AS subject_of (subject, key)
-    WHERE key IS NOT NULL
-    GROUP BY account, subject, key, "user", day
+    GROUP BY account, subscription, "user"
 ), of_user AS (
-    SELECT account, subject, key, "user",
-           count(*) FILTER (WHERE is_use AND day >= $2::date - 28)::float8 AS days,
-           count(*) FILTER (WHERE is_use AND day < $2::date - 28) AS days_before,
-           coalesce(sum(events) FILTER (WHERE day >= $2::date - 28), 0)::float8 AS events,
-           min(one_device) FILTER (WHERE day >= $2::date - 28) < max(other_device) FILTER (WHERE day >= $2::date - 28)
-               AS has_several_devices,
+    SELECT account, subject, key, "user", coalesce(bit_count(substring(bit_or(days) FROM 29)), 0)::float8 AS days,
+           coalesce(bit_count(substring(bit_or(days) FROM 1 FOR 28)), 0) AS days_before,
+           coalesce(sum(events), 0)::float8 AS events, min(one_device) < max(other_device) AS has_several_devices,
            (account, "user") NOT IN (SELECT * FROM unnest($8::text[], $9::text[])) AS is_expected
-    FROM of_subject
+    FROM of_part CROSS JOIN LATERAL (VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription)) AS subject_of (subject, key)
+    WHERE key IS NOT NULL
     GROUP BY account, subject, key, "user"
 ), ranked AS (
     SELECT *,
@@ -286,14 +252,18 @@ WITH of_user AS (
            greatest(0.005, (fast_weeks * least(1, fast_mean / 20) * least(greatest(fast_dispersion, 0), 2)
                + 6 * usual_dispersion) / (fast_weeks * least(1, fast_mean / 20) + 6)) AS fast_variability
     FROM own CROSS JOIN usual
-), slope AS (
-    SELECT subject, account, key,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY
-               (ln(later.events + 0.5) - ln(earlier.events + 0.5)) / (earlier.week - later.week)) AS by_week
-    FROM grid AS later JOIN grid AS earlier USING (subject, account, key)
-    WHERE later.week < earlier.week AND earlier.week < 12
+), course AS (
+    SELECT subject, account, key, array_agg(ln(events + 0.5) ORDER BY week) AS logs
+    FROM grid WHERE week < 12
     GROUP BY subject, account, key
-    HAVING max(earlier.week) >= 7
+    HAVING count(*) >= 8
+), slope AS (
+    SELECT subject, account, key, (
+        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY (logs[later] - logs[earlier]) / (earlier - later))
+        FROM generate_series(1, cardinality(logs)) AS later
+        CROSS JOIN LATERAL generate_series(later + 1, cardinality(logs)) AS earlier
+    ) AS by_week
+    FROM course
 )
 SELECT subject, account, key,
        (usual.usual_change - change) / sqrt((1 / (4 * mean + 0.5) + 0.4 * variability) * (1 + 4 / weeks)) AS drop_z,
@@ -301,26 +271,6 @@ SELECT subject, account, key,
            / sqrt((1 / (fast_median + 0.5) + fast_variability) * (1 + 1.57 / fast_weeks)) AS drop_z_week,
        exp(4 * by_week) - 1 AS trend, usual.*
 FROM slope LEFT JOIN spread USING (subject, account, key) CROSS JOIN usual;
-
--- name: list_first_days
--- reach: account
--- On which days since it began a subject was active, 0 for the first, up to 89. $1 accounts, or NULL for all; $2 the day; $3
--- the day to look back to; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and $8
--- service accounts; $9 subjects, $10 their accounts, $11 their keys, $12 the days on which they began, none before $3.
-WITH began AS (
-    SELECT * FROM unnest($9::text[], $10::text[], $11::text[], $12::date[]) AS subject_of (subject, account, key, began_on)
-), of_day AS (
-    SELECT account, subscription, day
-    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
-    WHERE is_use AND (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
-    GROUP BY account, subscription, day
-)
-SELECT subject, account, key, array_agg(DISTINCT day - began_on ORDER BY day - began_on) AS ages
-FROM of_day CROSS JOIN LATERAL (
-    VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription)
-) AS subject_of (subject, key) JOIN began USING (subject, account, key)
-WHERE day >= began_on AND day < began_on + 90
-GROUP BY subject, account, key;
 
 -- name: list_signals
 -- reach: account
