@@ -21,7 +21,9 @@ def told(stopping: asyncio.Event) -> Iterator[None]:
     earlier: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stopping.set)
+        # Another handler that was set over this one may have kept it for longer than the loop lived.
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stopping.set)
         handler = earlier[number]
         if callable(handler):
             handler(number, frame)

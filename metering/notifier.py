@@ -29,6 +29,8 @@ _NOTED_EVERY: Final = timedelta(seconds=5)
 _FORGETTING_EVERY: Final = timedelta(hours=1)
 # A run that took longer than it should be until the next one is followed by others' work at least for a moment.
 _PAUSE_SECONDS: Final = 0.05
+# Where a connection breaks just then, that takes the place of the cancellation: it is said again.
+_CANCELLED_AGAIN_SECONDS: Final = 0.5
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -67,8 +69,11 @@ class Notifier:
 
     async def close(self) -> None:
         """Stop. What is under way is given up: it is pending still, and sent again."""
-        for task in self._tasks:
-            task.cancel()
+        at_work = set(self._tasks)
+        while at_work:
+            for task in at_work:
+                task.cancel()
+            _, at_work = await asyncio.wait(at_work, timeout=_CANCELLED_AGAIN_SECONDS)
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task

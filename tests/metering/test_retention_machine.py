@@ -22,6 +22,7 @@ from metering.ingest.write import Submission
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, Question
+from metering.reach import Reach
 from metering.retention import Ages, Kept, Retention, read_kept
 from metering.rollups.read import GRAIN, read_series, read_totals
 from metering.rollups.refresh import Refresher
@@ -31,6 +32,7 @@ from metering.store.snapshot import Snapshot
 from tests.conftest import Server
 from tests.machines import play_machine
 from tests.metering.test_exactness import (
+    ALL_ROWS,
     KEY,
     PATIENCE_SECONDS,
     Draft,
@@ -45,6 +47,7 @@ from tests.metering.test_exactness import (
     run_and_die,
     submission_of,
     totals_of,
+    within,
     writing,
 )
 
@@ -178,26 +181,32 @@ class Forgetting(Exactness):
     # -------------------------------------------------------- what is answered
 
     async def _compare(
-        self, question: Question, bucket: Bucket, order: GroupOrder, first: int, dimension: Dimension
+        self,
+        question: Question,
+        bucket: Bucket,
+        order: GroupOrder,
+        first: int,
+        dimension: Dimension,
+        reach: Reach = ALL_ROWS,
     ) -> None:
         now = await self._kept()
         retained = Retained(raw_from=now.raw_from, rollups_from=now.rollups_from, grain=GRAIN)
         period = question.period
         near = nearest(retained, period, ())
         if near != Nearest((period.start,), (period.end,)):
-            async with Snapshot(self.database) as snapshot:
+            async with Snapshot(self.database, reach) as snapshot:
                 with pytest.raises(InvalidInputError):
                     await read_totals(snapshot, question)
             question = msgspec.structs.replace(question, period=Period(near.starts[0], near.ends[-1]))
         bounds = bucket_bounds(question.period, zone_of(question.zone_name), bucket)
         if nearest(retained, question.period, bounds) == Nearest((question.period.start,), (question.period.end,)):
-            await super()._compare(question, bucket, order, first, dimension)
+            await super()._compare(question, bucket, order, first, dimension, reach)
             return
-        async with Snapshot(self.database) as snapshot:
-            assert totals_of(kept(self.events, question)) == await read_totals(snapshot, question)
+        async with Snapshot(self.database, reach) as snapshot:
+            assert totals_of(kept(within(self.events, reach), question)) == await read_totals(snapshot, question)
             with pytest.raises(InvalidInputError):
                 await read_series(snapshot, question, [("a",) * len(question.group_by)], bucket)
-        await self._compare_groups(question, order, first)
+        await self._compare_groups(question, order, first, reach)
 
 
 @pytest.mark.machine
