@@ -33,6 +33,7 @@ PARTNER_SCOPES: Final = (
     Scope.HEALTH_READ,
     Scope.HEALTH_WRITE,
 )
+_PATIENCE_SECONDS: Final = 30
 _SCORED: Final = tuple(date(2026, 10, day) for day in (1, 2, 3))
 DAYS: Final = ("2026-09-03", "2026-09-20", "2026-10-05")
 
@@ -198,8 +199,11 @@ def evaluate(url: str, *instants: str) -> None:
     async def run() -> None:
         database = await Database.connect(Settings(database_url=url), LIMITS)
         try:
-            for instant in instants:
-                assert await Evaluator(database, LIMITS).run(at(instant)) is not None
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                for instant in instants:
+                    # A service's own evaluator may have the turn for a moment.
+                    while await Evaluator(database, LIMITS).run(at(instant)) is None:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
         finally:
             await database.close()
 
@@ -224,6 +228,8 @@ def alarm(api: Api, url: str) -> None:
     evaluate(url, "2026-09-10", "2026-10-01")
     asyncio.run(_tell(url))
     watch(api, "mine", [MINE], enabled=False)
+    # By the change of the rule, and here: not by each world at a time of its own.
+    evaluate(url, "2026-10-02")
     # What waits there is not sent: nobody listens.
     done(api, _DESTINATION, input={**destination, "enabled": False})
 
