@@ -8,11 +8,12 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-import httpx2
 import msgspec
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -149,16 +150,23 @@ def _announce(
     settings: Settings, address: str, on_ready: Callable[[Settings, str], None], stopped: threading.Event
 ) -> None:
     while not stopped.wait(_READY_POLL_SECONDS):
-        try:
-            if (
-                httpx2.get(f"{address}/readyz", timeout=_READY_REQUEST_SECONDS, trust_env=False).status_code
-                == httpx2.codes.OK
-            ):
-                break
-        except httpx2.TransportError:
-            continue
+        if _is_ready(address):
+            break
     if not stopped.is_set():
         on_ready(settings, address)
+
+
+def _is_ready(address: str) -> bool:
+    # With the standard library: another client is still being imported here while the application is, by another thread, and
+    # before 3.11.8 Python fails now and then where two threads parse, as anyio does in its imports (python/cpython#106905).
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=_READY_REQUEST_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 @contextmanager
