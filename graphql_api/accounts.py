@@ -1,7 +1,6 @@
 """Accounts: what is known of a customer besides its usage, its subscriptions, its users, and its health."""
 
 from collections.abc import Sequence
-from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -9,9 +8,8 @@ import msgspec
 import strawberry
 
 from graphql_api.attributes import attributes_of
-from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
-from graphql_api.health import Health, health_of
+from graphql_api.health import health_field
 from graphql_api.left_out import given_or_none
 from graphql_api.nodes import AccountName, Node, node_id
 from graphql_api.pages import CursorText, Edge, PageInfo, check_first, decode_cursor, edges_of, encode_cursor, page_info
@@ -80,21 +78,7 @@ class Account(Node):
         """See graphql_api/users.py."""
         return await users_of(self.key, first, after or None, info)
 
-    @strawberry.field(
-        description="Its score as of a UTC day, today unless given, or of the last day before it that has one.",
-        **requires(Scope.HEALTH_READ),
-    )
-    async def health(
-        self,
-        info: MeteringInfo,
-        purpose: str = "health",
-        as_of: date | None = strawberry.UNSET,
-        known_at: Annotated[
-            Instant | None, strawberry.argument(description="As it was known then.")
-        ] = strawberry.UNSET,
-    ) -> Health | None:
-        """See graphql_api/health.py."""
-        return await health_of(SubjectRef(Subject.ACCOUNT, self.key, self.key), purpose, as_of, known_at, info)
+    health = health_field(lambda account: SubjectRef(Subject.ACCOUNT, account.key, account.key))
 
 
 @strawberry.input

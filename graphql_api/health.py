@@ -1,12 +1,13 @@
 """Health: a subject's score with its reasons, why it moved, and its history."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 import strawberry
 
+from graphql_api.auth import requires
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.scalars import Instant
@@ -18,6 +19,7 @@ from health.scorecards import Subject
 from metering.errors import InputIssue, InvalidInputError
 from metering.health.disclosure import disclosed, disclosed_change
 from metering.health.reading import Asked, HistoryAsked, change_of
+from metering.keys import Scope
 from metering.subjects import SubjectRef
 
 _STATES: Final[Mapping[DriverState, str]] = {
@@ -149,7 +151,27 @@ class Health:
         ]
 
 
-async def health_of(
+def health_field(
+    ref_of: Callable[[Any], SubjectRef],
+    description: str = "Its score as of a UTC day, today unless given, or of the last day before it that has one.",
+) -> Any:
+    """The field `health` of a type of subjects."""
+
+    async def health(
+        root: Any,
+        info: MeteringInfo,
+        purpose: str = "health",
+        as_of: date | None = strawberry.UNSET,
+        known_at: Annotated[
+            Instant | None, strawberry.argument(description="As it was known then.")
+        ] = strawberry.UNSET,
+    ) -> Health | None:
+        return await _health_of(ref_of(root), purpose, as_of, known_at, info)
+
+    return strawberry.field(resolver=health, description=description, **requires(Scope.HEALTH_READ))
+
+
+async def _health_of(
     ref: SubjectRef, purpose: str, as_of: date | None, known_at: datetime | None, info: MeteringInfo
 ) -> Health | None:
     """The score of a subject; None where there is none, or it is beyond the caller's reach."""

@@ -1,15 +1,14 @@
 """Subscriptions: who is on which plan, from when on, with how many seats."""
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
 import strawberry
 
 from graphql_api.attributes import attributes_of
-from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
-from graphql_api.health import Health, health_of
+from graphql_api.health import health_field
 from graphql_api.left_out import given_or_none
 from graphql_api.money import Money, money_of
 from graphql_api.nodes import Node, SubscriptionName, node_id
@@ -62,21 +61,7 @@ class SubscriptionFacts(Node):
         description="In order of time, what was and what is to come; they hold until the next ones."
     )
 
-    @strawberry.field(
-        description="Its score as of a UTC day, today unless given, or of the last day before it that has one.",
-        **requires(Scope.HEALTH_READ),
-    )
-    async def health(
-        self,
-        info: MeteringInfo,
-        purpose: str = "health",
-        as_of: date | None = strawberry.UNSET,
-        known_at: Annotated[
-            Instant | None, strawberry.argument(description="As it was known then.")
-        ] = strawberry.UNSET,
-    ) -> Health | None:
-        """See graphql_api/health.py."""
-        return await health_of(SubjectRef(Subject.SUBSCRIPTION, self.account, self.key), purpose, as_of, known_at, info)
+    health = health_field(lambda its: SubjectRef(Subject.SUBSCRIPTION, its.account, its.key))
 
 
 @strawberry.input

@@ -1,23 +1,22 @@
 """Users of accounts: when they were last active, what is said of them, and their health."""
 
-from datetime import date
-from typing import Annotated
-
 import msgspec
 import strawberry
 
-from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
-from graphql_api.health import Health, health_of
+from graphql_api.health import health_field
 from graphql_api.pages import CursorText, PageInfo, check_first, decode_cursor, encode_cursor, page_info
 from graphql_api.scalars import Instant, JsonObject
 from health.scorecards import Subject
 from metering.attribute_facts import read_attributes
 from metering.events import in_utc
 from metering.health.customers import AccountUser, UsersAsked, list_account_users
-from metering.keys import Scope
 from metering.service import Snapshot
 from metering.subjects import SubjectRef
+
+
+def _ref(user: "User") -> SubjectRef:
+    return SubjectRef(Subject.USER, user.account, user.key)
 
 
 @strawberry.type(description="A user of an account.")
@@ -40,18 +39,7 @@ class User:
         context = info.context
         return JsonObject(await context.loaders.attributes(context.snapshot, _ref(self)))
 
-    @strawberry.field(description="Its score as of a UTC day, today unless given.", **requires(Scope.HEALTH_READ))
-    async def health(
-        self,
-        info: MeteringInfo,
-        purpose: str = "health",
-        as_of: date | None = strawberry.UNSET,
-        known_at: Annotated[
-            Instant | None, strawberry.argument(description="As it was known then.")
-        ] = strawberry.UNSET,
-    ) -> Health | None:
-        """See graphql_api/health.py."""
-        return await health_of(_ref(self), purpose, as_of, known_at, info)
+    health = health_field(_ref, "Its score as of a UTC day, today unless given.")
 
 
 @strawberry.type
@@ -103,7 +91,3 @@ def _shown(account: str, user: AccountUser) -> User:
         last_used_at=None if user.last_used_at is None else Instant(user.last_used_at),
         active_days28=user.active_days,
     )
-
-
-def _ref(user: User) -> SubjectRef:
-    return SubjectRef(Subject.USER, user.account, user.key)

@@ -13,7 +13,7 @@ import msgspec
 from metering.store.pool import Connection
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
+from metering.subjects import SubjectRef, names_of
 
 
 async def log_attributes(
@@ -47,7 +47,6 @@ async def read_attributes(snapshot: Snapshot, refs: Sequence[SubjectRef], at: da
     found: list[dict[str, Any]] = [{} for _ in refs]
     if snapshot.reach.subscriptions is not None:
         return found
-    names = [[ref.account for ref in refs], [ref.subject.value for ref in refs], [ref.key for ref in refs]]
-    for row in await snapshot.fetch(sql("attributes.find_attributes"), [*names, at]):
+    for row in await snapshot.fetch(sql("attributes.find_attributes"), [*names_of(refs), at]):
         found[row["position"]] = msgspec.json.decode(row["attributes"] or "{}")
     return found

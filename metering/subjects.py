@@ -1,5 +1,7 @@
 """Subjects by name: who is scored, and whose facts are kept."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from health.scorecards import Subject
@@ -11,3 +13,8 @@ class SubjectRef(msgspec.Struct, frozen=True):
     subject: Subject
     account: str
     key: str
+
+
+def names_of(refs: Sequence[SubjectRef]) -> tuple[list[str], list[str], list[str]]:
+    """Subjects as statements take them: accounts, kinds, keys."""
+    return [ref.account for ref in refs], [ref.subject.value for ref in refs], [ref.key for ref in refs]

@@ -14,7 +14,7 @@ from metering.health.choosing import Contract
 from metering.health.records import health_of
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
+from metering.subjects import SubjectRef, names_of
 
 # Who has not been seen for so long, and of whom nothing was said, is nobody's user any more.
 _USERS_SEEN_DAYS: Final = 180
@@ -67,9 +67,7 @@ async def read_previous(
     rows = await snapshot.fetch(
         sql("health.find_scores"),
         [
-            [ref.account for ref, _ in asked],
-            [ref.subject.value for ref, _ in asked],
-            [ref.key for ref, _ in asked],
+            *names_of([ref for ref, _ in asked]),
             [purpose for _, purpose in asked],
             [day] * len(asked),
             [None] * len(asked),

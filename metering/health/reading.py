@@ -13,7 +13,7 @@ from metering.health.records import health_of, metrics_of
 from metering.reach import Reach
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
+from metering.subjects import SubjectRef, names_of
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -60,9 +60,7 @@ async def read_scores(snapshot: Snapshot, asked: Sequence[Asked]) -> list[Health
     rows = await snapshot.fetch(
         sql("health.find_scores"),
         [
-            [each.ref.account for each in chosen],
-            [each.ref.subject.value for each in chosen],
-            [each.ref.key for each in chosen],
+            *names_of([each.ref for each in chosen]),
             [each.purpose for each in chosen],
             [each.as_of for each in chosen],
             [each.known_at for each in chosen],
@@ -83,9 +81,7 @@ async def read_histories(snapshot: Snapshot, asked: Sequence[HistoryAsked]) -> l
     rows = await snapshot.fetch(
         sql("health.list_history"),
         [
-            [each.ref.account for each in chosen],
-            [each.ref.subject.value for each in chosen],
-            [each.ref.key for each in chosen],
+            *names_of([each.ref for each in chosen]),
             [each.purpose for each in chosen],
             [each.start for each in chosen],
             [each.end for each in chosen],
@@ -105,12 +101,7 @@ async def read_measured(
     found: list[dict[str, Measurement] | None] = [None] * len(asked)
     rows = await snapshot.fetch(
         sql("health.find_measured"),
-        [
-            [ref.account for ref, _ in asked],
-            [ref.subject.value for ref, _ in asked],
-            [ref.key for ref, _ in asked],
-            [day for _, day in asked],
-        ],
+        [*names_of([ref for ref, _ in asked]), [day for _, day in asked]],
     )
     for row in rows:
         found[row["position"]] = metrics_of(row["metrics"])

@@ -22,7 +22,7 @@ from metering.health.records import Scored, adjustment_json, drivers_json, metri
 from metering.store.pool import Connection
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
+from metering.subjects import SubjectRef, names_of
 
 Measured: TypeAlias = Mapping[SubjectRef, Mapping[str, Measurement]]
 # What is known of each metric of subjects as a day begins: see metering/health/measuring.py.
@@ -94,13 +94,13 @@ async def keep(connection: Connection, scores: DayScores) -> int:
     now: datetime = await connection.fetchval(sql("subscriptions.read_clock"))
     refs = list(scores.measured)
     metrics = [metrics_json(found) for found in scores.measured.values()]
-    await connection.execute(sql("health.put_measured"), scores.as_of, now, *_names(refs), metrics)
+    await connection.execute(sql("health.put_measured"), scores.as_of, now, *names_of(refs), metrics)
     healths = [each.health for each in scores.scored]
     inserted: int = await connection.fetchval(
         sql("health.insert_scores"),
         scores.as_of,
         now,
-        *_names([each.ref for each in scores.scored]),
+        *names_of([each.ref for each in scores.scored]),
         [each.purpose for each in scores.scored],
         *([getattr(health, name) for health in healths] for name in _COLUMNS),
         [drivers_json(health.drivers) for health in healths],
@@ -110,7 +110,3 @@ async def keep(connection: Connection, scores: DayScores) -> int:
 
 
 _COLUMNS = ("scorecard", "version", "score", "band", "coverage", "baseline", "raw")
-
-
-def _names(refs: Sequence[SubjectRef]) -> tuple[list[str], list[str], list[str]]:
-    return [ref.account for ref in refs], [ref.subject.value for ref in refs], [ref.key for ref in refs]
