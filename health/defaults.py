@@ -6,6 +6,7 @@ says better; "measured" is from this repository's own runs (docs/health.md).
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from health.definitions import Unreadable, scorecard_of
@@ -209,6 +210,7 @@ DEFINITIONS: Final[tuple[tuple[str, Subject, str, Mapping[str, Any]], ...]] = (
 )
 
 
+@cache
 def default_scorecards() -> tuple[Scorecard, ...]:
     """The first version of each card that is there from the start."""
     cards = []

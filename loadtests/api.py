@@ -1,7 +1,7 @@
 """Latency of what front ends ask, over HTTP, warm, with 1 and with 8 connections: questions.py has the questions.
 
-Profile: the data set of dataset.py, all rolled up; nothing comes in meanwhile. One worker process, as `metering serve` starts
-it; client, service and PostgreSQL share the machine.
+Profile: the data set of dataset.py, rolled up and scored; nothing comes in meanwhile. One worker process, as `metering serve`
+starts it; client, service and PostgreSQL share the machine.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import asyncpg
 import uvloop
 from bench import ENGINES, database, percentile, print_table, scratch, service
 from client import Client
-from filled import DAYS, fill, rolled_up
+from filled import DAYS, fill, settled
 from questions import faults_in, offer, once, questions, utc_now
 
 WARM = 20
@@ -45,10 +45,12 @@ async def asked(address: str, body: bytes, connections: int, seconds: float) -> 
 async def measured(url: str, address: str, seconds: float) -> list[list[str]]:
     """A row for each question."""
     connection = await asyncpg.connect(url)
-    await rolled_up(connection)
-    await connection.close()
+    await settled(connection)
     now = utc_now()
     await offer(address, now)
+    # What is put has the account scored anew, today too.
+    await settled(connection)
+    await connection.close()
     rows = []
     for name, (body, milliseconds_max) in questions(now).items():
         answer = await once(address, body)

@@ -1,4 +1,4 @@
-"""A database that is filled with the data set (dataset.py), and rolled up."""
+"""A database that is filled with the data set (dataset.py), rolled up, and its customers scored."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,11 @@ UNSETTLED = """
 SELECT count(*) FROM rollup_horizon
 WHERE complete_at < now() - interval '20 minutes' OR EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
 """
+_UNSCORED = """
+SELECT EXISTS (SELECT FROM health_dirty) OR NOT EXISTS (
+    SELECT FROM health_day WHERE as_of = (now() AT TIME ZONE 'UTC')::date - 1 AND completed_at IS NOT NULL
+)
+"""
 
 
 async def fill(url: str, events: int) -> None:
@@ -30,9 +35,10 @@ async def fill(url: str, events: int) -> None:
         await filled.close()
 
 
-async def rolled_up(connection: asyncpg.Connection) -> None:
-    """Wait until the service has rolled it up."""
+async def settled(connection: asyncpg.Connection) -> None:
+    """Wait until the service has rolled it up, and scored everybody on the last day that is over."""
     async with asyncio.timeout(_SECONDS_MAX):
         # Another process brings it about, so there is nothing to await but time.
-        while await connection.fetchval(UNSETTLED):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        for unfinished in (UNSETTLED, _UNSCORED):
+            while await connection.fetchval(unfinished):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)

@@ -13,8 +13,9 @@ SUBSCRIPTION = "team-0"
 _DOCUMENT = "query ($query: UsageQuery!) { usage(query: $query) { __typename ... on UsageReport { %s } } }"
 _COLUMNS = "groups(first: %d) { nodes { key { user } series(bucket: %s) { unit columns { from quantity events } } } }"
 _PAGE = """
-query ($query: UsageQuery!, $account: ID!, $subscription: String!, $at: DateTime!) {
+query ($query: UsageQuery!, $account: ID!, $key: String!, $subscription: String!, $at: DateTime!) {
   node(id: $account) { ... on Account { name attributes subscriptions { key plan renewsAt seats } } }
+  account(key: $key) { health { score band drivers { metric contribution } } }
   usage(query: $query) { ... on UsageReport {
     totals { unit quantity events distinct(dimension: USER) }
     groups(first: 10) { nodes { key { product } series(bucket: DAY) { unit columns { from quantity } } } }
@@ -23,6 +24,12 @@ query ($query: UsageQuery!, $account: ID!, $subscription: String!, $at: DateTime
     ... on Statement { status total { amount currencyCode } lines { description quantity amount { amount } } }
   }
 }
+"""
+_HEALTH = """
+query ($account: String!, $since: Date!) { account(key: $account) { health {
+  score band coverage baseline drivers { path metric value score weight contribution state }
+  change(since: $since) { difference parts { metric cause contribution before after } }
+} } }
 """
 _OFFER = """
 mutation ($subscription: String!, $account: String!, $at: DateTime!) {
@@ -67,9 +74,11 @@ def questions(now: datetime) -> Mapping[str, tuple[bytes, int]]:
             "filter": all_of_it,
         },
         "account": node_id("Account", ACCOUNT),
+        "key": ACCOUNT,
         "subscription": SUBSCRIPTION,
         "at": f"{now:%FT%TZ}",
     }
+    health = {"account": ACCOUNT, "since": f"{today - timedelta(days=1):%F}"}
     top = "groups(first: 20) { nodes { key { user } totals { quantity events } } }"
     return {
         "`{ service { status } }`": (msgspec.json.encode({"query": "{ service { status } }"}), 2),
@@ -80,9 +89,13 @@ def questions(now: datetime) -> Mapping[str, tuple[bytes, int]]:
             40,
         ),
         "10,000 minutes of one account as columns": (_usage(week, today, _COLUMNS % (1, "MINUTE"), filter=one), 25),
-        "page of one account: facts, usage by product and day, statement": (
+        "page of one account: facts, health, usage by product and day, statement": (
             msgspec.json.encode({"query": _PAGE, "variables": page}),
             30,
+        ),
+        "health of one account, its drivers and its change": (
+            msgspec.json.encode({"query": _HEALTH, "variables": health}),
+            10,
         ),
     }
 

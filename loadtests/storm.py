@@ -1,6 +1,6 @@
 """Whether events are taken and probes answered while many ask the dearest that may be asked: questions.py has it.
 
-Profile: the data set of dataset.py, all rolled up; a request of 100 events, and one of each probe, every 100 ms, first in
+Profile: the data set of dataset.py, rolled up and scored; a request of 100 events, and one of each probe, every 100 ms, first in
 calm and then in the storm. One worker process; client, service and PostgreSQL share the machine.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 import uvloop
 from bench import ENGINES, database, percentile, print_table, scratch, service
 from client import Client
-from filled import DAYS, fill, rolled_up
+from filled import DAYS, fill, settled
 from questions import dearest, faults_in, utc_now
 
 _EVENTS = 100
@@ -105,7 +105,7 @@ async def storm(address: str, body: bytes, askers: int) -> Counter[str]:
 async def measured(url: str, address: str, given: argparse.Namespace) -> tuple[list[list[str]], list[list[str]]]:
     """The rows of what was watched, in calm and in the storm; and of what became of the storm."""
     connection = await asyncpg.connect(url)
-    await rolled_up(connection)
+    await settled(connection)
     await connection.close()
     calm, stormy = Watch(address), Watch(address)
     await calm.run(given.seconds / 4)

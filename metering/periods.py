@@ -70,11 +70,12 @@ def zone_names() -> frozenset[str]:
     return frozenset(importlib.resources.files("tzdata").joinpath("zones").read_text().split())
 
 
+@lru_cache(maxsize=32)
 def bucket_bounds(period: Period, zone: tzinfo, bucket: Bucket) -> tuple[datetime, ...]:
     """The bounds, in UTC, of the buckets that touch the period: bucket i is `[bounds[i], bounds[i + 1])`.
 
     The first bound is at or before the period's start, the last at or after its end: a bucket's bounds are the
-    calendar's also where the period begins or ends inside it.
+    calendar's also where the period begins or ends inside it. A question needs them several times: the last ones are kept.
     """
     if period.start >= period.end:
         return ()

@@ -6,6 +6,7 @@ health/defaults.py are the first versions of theirs; a card that is published by
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -169,12 +170,15 @@ def _known(rows: Sequence[Any]) -> list[Published]:
 
 
 def _published(row: Any) -> Published:
+    card = _card_of(row["definition"], row["key"], row["version"], row["subject"], row["purpose"])
+    return Published(card, row["published_at"].astimezone(UTC))
+
+
+@lru_cache(maxsize=1_000)
+def _card_of(definition: str, key: str, version: int, subject: str, purpose: str) -> Scorecard:
+    """A version never changes, and every question of a score needs it: it is read once."""
     card = scorecard_of(
-        msgspec.json.decode(row["definition"]),
-        key=row["key"],
-        version=row["version"],
-        subject=Subject(row["subject"]),
-        purpose=row["purpose"],
+        msgspec.json.decode(definition), key=key, version=version, subject=Subject(subject), purpose=purpose
     )
     assert not isinstance(card, Unreadable), "what was published was read before"
-    return Published(card, row["published_at"].astimezone(UTC))
+    return card

@@ -25,6 +25,7 @@ MINUTE: Final = timedelta(minutes=1)
 # Every zone of today is so many of these ahead of UTC or behind it: its days and hours are whole ones of them.
 QUARTER_HOUR: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
+_QUARTER_MINUTES: Final = 15
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -48,6 +49,14 @@ def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) 
     opened: list[Period] = []
     raw: list[Period] = []
     for segment in segments:
+        # Of most series every segment is of one part; there may be ten thousand of them.
+        if segment.end <= complete_at and segment.end - segment.start < DAY:
+            if segment.end - segment.start < QUARTER_HOUR:
+                _extend(raw, [segment])
+                continue
+            if _begins_quarter(segment.start) and _begins_quarter(segment.end):
+                _extend(quarters, [segment])
+                continue
         inner_days = _whole(segment, DAY, complete_at)
         inner_quarters = _whole(segment, QUARTER_HOUR, complete_at)
         inner_minutes = _tail(segment, complete_at, tail_at)
@@ -65,6 +74,10 @@ def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) 
         if inner_days is not None:
             _extend(days, [inner_days])
     return Cover(tuple(days), tuple(quarters), tuple(minutes), tuple(opened), tuple(raw))
+
+
+def _begins_quarter(instant: datetime) -> bool:
+    return not (instant.minute % _QUARTER_MINUTES or instant.second or instant.microsecond)
 
 
 def _whole(segment: Period, width: timedelta, limit: datetime) -> Period | None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, starmap
 from typing import Any, Final
 
 import msgspec
@@ -188,8 +188,9 @@ def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
 
 
 def _segments(question: Question, bounds: Sequence[datetime]) -> list[Period]:
+    """The buckets, of which the first and the last may reach beyond the period."""
     period = question.period
-    return [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+    return list(starmap(Period, pairwise([period.start, *bounds[1:-1], period.end])))
 
 
 async def check_retained(snapshot: Snapshot, question: Question, buckets: Iterable[Bucket] = ()) -> None:

@@ -1,6 +1,7 @@
 """Bring a database to this release's schema, with alembic; several processes may try at once."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 import alembic.command
@@ -25,8 +26,9 @@ def downgrade(database_url: str, revision: str) -> None:
     _run(alembic.command.downgrade, database_url, revision)
 
 
+@cache
 def head() -> str:
-    """The revision that this release needs."""
+    """The revision that this release needs: of the program, and so looked up once."""
     revision = alembic.script.ScriptDirectory.from_config(_config("")).get_current_head()
     assert revision is not None, "there is at least one migration"
     return revision
