@@ -8,7 +8,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from metering.store.embedded import EmbeddedServer
 from metering.store.migrate import upgrade
@@ -53,12 +56,7 @@ class Usage:
 @contextmanager
 def database(engine: str, directory: Path) -> Iterator[tuple[str, Usage]]:
     """A server of this engine with a migrated database, its files in a directory that may hold one already."""
-    extra = {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"}
-    if engine == "PostgreSQL":
-        server = EmbeddedServer(directory)
-    else:
-        assert TIMESCALEDB_BIN is not None, "only then it is one of ENGINES"
-        server = EmbeddedServer(directory, Path(TIMESCALEDB_BIN), extra)
+    server = server_of(engine, directory)
     server.start()
     try:
         upgrade(server.url())
@@ -68,24 +66,43 @@ def database(engine: str, directory: Path) -> Iterator[tuple[str, Usage]]:
         server.stop()
 
 
+def server_of(engine: str, directory: Path) -> EmbeddedServer:
+    """A server of this engine, its files in a directory; not started."""
+    if engine == "PostgreSQL":
+        return EmbeddedServer(directory)
+    assert TIMESCALEDB_BIN is not None, "only then it is one of ENGINES"
+    extra = {"shared_preload_libraries": "timescaledb", "timescaledb.telemetry_level": "off"}
+    return EmbeddedServer(directory, Path(TIMESCALEDB_BIN), extra)
+
+
 @contextmanager
 def service(database_url: str, **settings: str) -> Iterator[tuple[str, Usage]]:
     """A service as it is shipped, on this database: its address, and what it uses."""
+    process, address = launch(database_url, **settings)
+    try:
+        yield address, Usage(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def launch(database_url: str, port: int = 0, **settings: str) -> tuple[subprocess.Popen[str], str]:
+    """Start a service as it is shipped, on this database, and wait until it is ready: its process and its address."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("METERING_")}
     environment |= {"METERING_BOOTSTRAP_KEY": KEY, "METERING_LOG_LEVEL": "error", "METERING_DATABASE_URL": database_url}
     environment |= {f"METERING_{name.upper()}": value for name, value in settings.items()}
     program = Path(sys.executable).parent / "metering"
-    process = subprocess.Popen([program, "serve", "--port", "0"], env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"Ready: (\S+)/graphql", line)
-        if found is None:
-            raise SystemExit(f"the service did not start: {line!r}")
-        yield found[1], Usage(process.pid)
-    finally:
-        process.terminate()
+    process = subprocess.Popen(
+        [program, "serve", "--port", str(port)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"Ready: (\S+)/graphql", line)
+    if found is None:
+        process.kill()
         process.wait(30)
+        raise SystemExit(f"the service did not start: {line!r}")
+    return process, found[1]
 
 
 @contextmanager
@@ -106,15 +123,19 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table, with what is needed to run it again."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    print(f"\n{title}\n")
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, commit {commit or 'unknown'}\n"
-    )
+    """A Markdown table, with what is needed to run it again; and as a line of JSON where METERING_BENCH_RESULTS is a folder."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = found.stdout.strip() or "unknown"
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(f"\n{title}\n\n{machine}, commit {commit}\n")
     print(f"| {' | '.join(columns)} |")
     print(f"|{'|'.join('---' for _ in columns)}|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
+    kept = os.environ.get("METERING_BENCH_RESULTS")
+    if kept:
+        script, today = Path(sys.argv[0]), datetime.now(UTC)
+        line = {"at": f"{today:%FT%TZ}", "command": [f"loadtests/{script.name}", *sys.argv[1:]], "machine": machine,
+                "commit": commit, "title": title, "columns": list(columns), "rows": [list(row) for row in rows]}  # fmt: skip
+        with (Path(kept) / f"{today:%F}-{script.stem}.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode(line) + b"\n")

@@ -102,11 +102,17 @@ class Usage:
         yield "p_active_next", self._p_active_next(ref)
 
     def _p_active_next(self, ref: SubjectRef) -> Measurement:
-        life, last_on = self._life(ref), self._norms.last_on
+        life = self._life(ref)
+        last_on = self._heard_on(life)
         if life.first_on is None or life.last_on is None or last_on is None:
             return _NEVER
         recency = float((last_on - life.last_on).days), len(life.days) - 1.0, float((last_on - life.first_on).days)
         return Observed(self._norms.model(ref.subject.value).p_active_next(recency))
+
+    def _heard_on(self, life: Life) -> date | None:
+        """The last day on which anything came in: from anybody as the norms were computed, or from this subject since."""
+        last_on = self._norms.last_on
+        return last_on if last_on is None or life.last_on is None else max(last_on, life.last_on)
 
     def _life(self, ref: SubjectRef) -> Life:
         return self._all.lives.get(ref, _NO_LIFE)
@@ -181,7 +187,8 @@ class Usage:
         return Observed(life.count(WINDOW_DAYS) / (baseline * WINDOW_DAYS / days))
 
     def _silence(self, ref: SubjectRef) -> float | None:
-        life, last_on = self._life(ref), self._norms.last_on
+        life = self._life(ref)
+        last_on = self._heard_on(life)
         if life.first_on is None or life.last_on is None or last_on is None or len(life.days) <= GAPS_MIN:
             return None
         gaps_total = float((life.last_on - life.first_on).days)
