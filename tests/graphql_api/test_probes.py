@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.acceptance.processes import until
 from tests.conftest import ENGINES, Api, Server, running
 
 # What several accounts did: events that came late, a rule that cannot be evaluated, notifications that nobody takes, a loop
@@ -92,14 +93,14 @@ def test_ready_and_alive_say_different_things(servers: dict[str, Server]) -> Non
     server = servers[ENGINES[0]]
     url = server.clone()
     with running(url) as api:
-        well = checks(api)
+        # Until rollups are kept for the first time, they are behind.
+        until(lambda: checks(api)[:2] == (200, "PASS"), 30)
         run(url, "UPDATE alembic_version SET version_num = '0001'")
         older = checks(api)
         server.drop(url)
         gone = checks(api)
         alive = api.client.get("/livez")
 
-    assert (200, "PASS") == well[:2]
     assert (503, "FAIL") == older[:2]
     assert ("FAIL", "PASS") == (older[2]["migrations"][0], older[2]["database"][0])
     assert "0001" in older[2]["migrations"][1]
