@@ -3,7 +3,8 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -14,27 +15,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graphql_api.editor import FILES_PATH, Editor
 from graphql_api.http import GraphQLEndpoint
+from graphql_api.metrics import MetricsEndpoint
 from graphql_api.stopping import told
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
 from metering.ingest.http import describe
 from metering.limits import LIMITS, Limits
+from metering.metrics import REQUEST_SECONDS, STATEMENTS, Counters
 from metering.probes import Status
 from metering.service import Service, open_service
-from metering.telemetry import configure_logs, logger
+from metering.siblings import Siblings
+from metering.telemetry import STATEMENTS_NOTED, begin_request, configure_logs, logger
 
 Part = TypeVar("Part")
+# Requests are counted by these paths; all others together, for there is no end of them.
+_PATHS: Final = frozenset({"/", "/graphql", "/v1/events", "/livez", "/readyz", "/metrics", "/openapi.json"})
+_OTHER: Final = "other"
 
 
-def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASGIApp:
-    """The application, by the settings given or those in the environment (uvicorn's `--factory`)."""
+def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblings: Path | None = None) -> ASGIApp:
+    """The application, by the settings given or those in the environment (uvicorn's `--factory`).
+
+    `siblings` is the folder in which the processes of one service share what they counted.
+    """
     settings = settings or read_settings()
     if settings.database_url is None:
         raise ConfigurationError(
             ["METERING_DATABASE_URL: is not set. `metering serve` sets it to its embedded PostgreSQL; run that."]
         )
-    configure_logs(settings.log_level)
-    running = _Running(settings, limits)
+    configure_logs(settings.log_level, settings.log_format)
+    running = _Running(settings, limits, siblings)
     routes = [
         Route("/", _to_editor),
         Route("/graphql", running.graphql),
@@ -42,17 +52,22 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASG
         Mount(FILES_PATH, running.editor.files),
         Route("/livez", _livez),
         Route("/readyz", running.readyz),
+        Route("/metrics", running.metrics),
         Route("/openapi.json", describe(limits)),
     ]
-    return RequestLog(_Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan)))
+    served = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
+    return RequestLog(served, running.counters)
 
 
 class _Running:
     """The service behind the routes, from the application's start to its end."""
 
-    def __init__(self, settings: Settings, limits: Limits) -> None:
+    def __init__(self, settings: Settings, limits: Limits, siblings: Path | None) -> None:
         self._settings = settings
         self._limits = limits
+        self.counters = Counters()
+        self._siblings = Siblings(self.counters, siblings)
+        self._metrics: MetricsEndpoint | None = None
         self.editor = Editor()
         self._service: Service | None = None
         self.events = _Endpoint(lambda: self.service.events)
@@ -71,11 +86,18 @@ class _Running:
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Open the service, and close it when the application ends."""
-        async with open_service(self._settings, self._limits) as self._service:
+        async with open_service(self._settings, self._limits, self.counters) as self._service:
+            self._metrics = MetricsEndpoint(self._service, self._siblings, self._settings)
             # Now: a list of documents that cannot be answered is known at the start.
             self._graphql = GraphQLEndpoint(self._service, self._settings, self.editor)
+            self._siblings.start()
             with told(self._graphql.live.stopping):
                 yield
+            await self._siblings.close()
+
+    async def metrics(self, request: Request) -> Response:
+        """What is counted, for Prometheus."""
+        return await self._opened(self._metrics).answer(request)
 
     async def readyz(self, _request: Request) -> Response:
         """Whether work can be done now: 200, or 503 with the checks that say why not."""
@@ -123,10 +145,11 @@ async def _to_editor(_request: Request) -> Response:
 
 
 class RequestLog:
-    """One canonical line for each request, and an answer for what nobody expected."""
+    """Counts each request, logs one canonical line of it with what was noted, and answers where nobody expected an error."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, counters: Counters) -> None:
         self._app = app
+        self._counters = counters
         self._log = logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,6 +158,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        facts = begin_request()
         status = 0
 
         async def watched(message: Message) -> None:
@@ -151,5 +175,14 @@ class RequestLog:
                 raise
             body = b'{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}'
             await Response(body, 500, media_type="application/problem+json")(scope, receive, watched)
-        milliseconds = round((time.perf_counter() - started) * 1_000, 3)
-        self._log.info("request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds)
+        self._told(scope, status, time.perf_counter() - started, facts)
+
+    def _told(self, scope: Scope, status: int, seconds: float, facts: Mapping[str, Any]) -> None:
+        path = scope["path"] if scope["path"] in _PATHS else _OTHER
+        self._counters.observe(REQUEST_SECONDS, seconds, path, str(status))
+        if STATEMENTS_NOTED in facts:
+            self._counters.count(STATEMENTS, by=facts[STATEMENTS_NOTED])
+        milliseconds = round(seconds * 1_000, 3)
+        self._log.info(
+            "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds, **facts
+        )

@@ -19,6 +19,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graphql_api.bounds import beyond_bounds, root_fields, too_large
+from graphql_api.root_names import root_names
 from metering.limits import Limits
 
 # One tuple for all documents: the specification's rules, and Strawberry's own.
@@ -34,6 +35,8 @@ class Document(msgspec.Struct, frozen=True):
     errors: tuple[GraphQLError, ...]
     # How many fields each operation has at its root, by its name.
     root_fields: Mapping[str | None, int] = msgspec.field(default_factory=dict)
+    # And their names, each once.
+    root_names: Mapping[str | None, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
 
 class Documents:
@@ -75,7 +78,9 @@ class Documents:
             max_errors=limits.graphql_errors_max,
             hide_suggestions=not self._introspection,
         )
-        return Document(parsed, tuple(errors), {} if errors else root_fields(parsed))
+        return (
+            Document(parsed, tuple(errors)) if errors else Document(parsed, (), root_fields(parsed), root_names(parsed))
+        )
 
     def _keep(self, text: str, document: Document) -> None:
         limits = self._limits

@@ -1,5 +1,6 @@
 """/graphql: a document in, data and errors out; as one answer, as a stream of events, or over a WebSocket."""
 
+import time
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from http import HTTPStatus
@@ -31,8 +32,10 @@ from metering import errors
 from metering.config import Settings
 from metering.ingest.http import problem
 from metering.keys import Caller
+from metering.metrics import QUESTION_SECONDS
 from metering.reach import NOTHING, Reach
 from metering.service import Service
+from metering.telemetry import note
 
 _BODY_TYPE: Final = "application/json"
 _AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError, errors.KeySetUnavailableError)
@@ -40,6 +43,8 @@ _AWAY: Final = (errors.DatabaseUnavailableError, errors.SchemaError, errors.KeyS
 _ASKS: Final = ("query", "documentId", "extensions")
 # From an address nothing is changed.
 _LIVE_QUERIES: Final = frozenset({OperationType.QUERY, OperationType.SUBSCRIPTION})
+# Of an operation's name so much is logged.
+_NAME_CHARS_MAX: Final = 100
 _ANYTHING: Final = frozenset(OperationType)
 _NEEDS_STREAM: Final = (
     f"A subscription is answered as {MediaType.EVENT_STREAM.value} (say so in Accept), or over a WebSocket."
@@ -113,6 +118,7 @@ class GraphQLEndpoint:
         authorization = request.headers.get("authorization")
         caller = await self._caller(authorization)
         asked, body_bytes = await self._read(request, caller)
+        note(bytes=body_bytes)
         allowed = _LIVE_QUERIES if request.method == "GET" else _ANYTHING
         operation = self._understand(asked, allowed)
         is_live = isinstance(operation, Operation) and operation.kind is OperationType.SUBSCRIPTION
@@ -149,7 +155,15 @@ class GraphQLEndpoint:
     ) -> ExecutionResult:
         async with self._service.snapshot(_reach(caller)) as snapshot:
             context = Context(caller, self._service, snapshot, body_bytes, cost)
-            return await self._operations.execute(operation, context)
+            note(operation=(operation.name or "")[:_NAME_CHARS_MAX], kind=operation.kind.value)
+            started = time.perf_counter()
+            try:
+                return await self._operations.execute(operation, context)
+            finally:
+                seconds = time.perf_counter() - started
+                for field in operation.root_names:
+                    self._service.counters.observe(QUESTION_SECONDS, seconds, field)
+                note(cost=cost.requested + cost.points)
 
     def _cost(self, caller: Caller | None) -> Cost:
         return Cost(self._budgets.of("" if caller is None else caller.sender))

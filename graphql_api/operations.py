@@ -43,6 +43,7 @@ class Operation(msgspec.Struct, frozen=True):
     kind: OperationType
     variables: Mapping[str, Any] | None
     root_fields: int
+    root_names: tuple[str, ...]
 
 
 class Operations:
@@ -81,7 +82,8 @@ class Operations:
             raise InvalidOperationTypeError(kind)
         if document.errors:
             return ExecutionResult(data=None, errors=list(document.errors))
-        return Operation(document.parsed, name, kind, asked.variables, document.root_fields.get(name, 0))
+        roots, names = document.root_fields.get(name, 0), document.root_names.get(name, ())
+        return Operation(document.parsed, name, kind, asked.variables, roots, names)
 
     async def execute(self, operation: Operation, context: Context) -> ExecutionResult:
         """What a query or a mutation answers."""

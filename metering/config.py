@@ -46,6 +46,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Events older than this become columns, where the engine has them: about a quarter of the size, dearer to add to.
     columnstore_after_days: int = 14
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # auto is text where standard error is a terminal, and JSON elsewhere.
+    log_format: Literal["auto", "json", "text"] = "auto"
+    # What Prometheus shows at /metrics as its bearer token; unset means that only keys are taken which reach everything.
+    metrics_key: str | None = None
+    # Whether this process does background work too; where none of those that serve does, `metering work` has to run.
+    work: bool = True
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
     refresh_seconds: float = 5.0
     # How often alert rules are evaluated, and the outbox is looked at.
@@ -134,7 +140,7 @@ _RANGES: Final = {
     "graphql_cost_per_second": (1, 1_000_000_000),
     "jwt_leeway_seconds": (0, 300),
 }
-_BOOTSTRAP_KEY_CHARS_MIN: Final = 16
+_SHOWN_KEY_CHARS_MIN: Final = 16
 # As many as the hashes have that they are the keys of.
 _SECRET_BYTES_MIN: Final = 32
 # Who can change the answer to a request can sign tokens.
@@ -164,11 +170,12 @@ def _faults_of(values: Mapping[str, object]) -> list[str]:
         faults.append(
             f"{PREFIX}DATABASE_URL: must begin with postgresql:// (for example postgresql://user@host:5432/db)."
         )
-    secret = values.get("bootstrap_key")
-    if isinstance(secret, str) and (len(secret) < _BOOTSTRAP_KEY_CHARS_MIN or not secret.isascii() or " " in secret):
-        faults.append(
-            f"{PREFIX}BOOTSTRAP_KEY: needs at least {_BOOTSTRAP_KEY_CHARS_MIN} ASCII characters without spaces."
-        )
+    faults += [
+        f"{PREFIX}{name.upper()}: needs at least {_SHOWN_KEY_CHARS_MIN} ASCII characters without spaces."
+        for name in ("bootstrap_key", "metrics_key")
+        if isinstance(secret := values.get(name), str)
+        and (len(secret) < _SHOWN_KEY_CHARS_MIN or not secret.isascii() or " " in secret)
+    ]
     return [*faults, *_secret_faults(values), *_token_faults(values)]
 
 

@@ -8,6 +8,7 @@ from metering.errors import UnauthenticatedError
 from metering.key_uses import KeyUses
 from metering.keys import Caller, KeyRing
 from metering.limits import LIMITS
+from metering.telemetry import note
 from metering.tokens import Tokens
 
 # Its three parts: a header, claims and a signature; the header is a JSON object, as base64.
@@ -34,11 +35,14 @@ class Credentials:
         if scheme.lower() != "bearer" or not credential:
             raise UnauthenticatedError("The Authorization header must read `Bearer <key>`.")
         if self._tokens is not None and _looks_like_token(credential):
-            return await self._by_token(credential, self._tokens)
+            caller = await self._by_token(credential, self._tokens)
+            note(key=caller.prefix)
+            return caller
         key = await self._keys.find(credential)
         if key is None:
             raise UnauthenticatedError("This key is not known, or it is revoked or expired.")
         self._uses.note(key.prefix)
+        note(key=key.prefix)
         return key
 
     async def _by_token(self, token: str, tokens: Tokens) -> Caller:

@@ -157,6 +157,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     delivery_answer_bytes_max: int = 64 * 1024
     delivery_fault_chars_max: int = 500
 
+    # One answer to Prometheus, which gives up after ten seconds: it is told that the database is away.
+    scrape_seconds_max: int = 5
+
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20

@@ -1,8 +1,8 @@
 """Background work of alerts and notifications: rules are evaluated, and what is in the outbox is sent.
 
-Every process runs it, on connections of its own, so that questions do not wait for a slow receiver. One process at a time
-evaluates, and one sends, each by an advisory lock; another one takes over when that one's session ends. When each loop ran
-last, and what it failed of last, is noted in the table `background_loop`, and shown by the check `notifications`.
+It has connections of its own, so that questions do not wait for a slow receiver. One process at a time evaluates, and one sends,
+each by an advisory lock; another one takes over when that one's session ends. How each loop fares is noted (metering/loops.py),
+and shown by the check `notifications`.
 """
 
 import asyncio
@@ -13,19 +13,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from metering.alerts.evaluate import Evaluator
-from metering.errors import DatabaseUnavailableError, MeteringError
+from metering.lead import Lead
 from metering.limits import Limits
+from metering.loops import LoopLog
 from metering.outbox.dispatch import Dispatcher, forget_older
 from metering.store.pool import Database
-from metering.store.queries import sql
 from metering.telemetry import logger
 
 # So many connections it takes at most: to send, to evaluate, and for the snapshot that is evaluated.
 CONNECTIONS: Final = 3
 # Who does not send looks so often whether nobody does any more.
 _STANDBY_SECONDS: Final = 1.0
-# That it ran is noted so often: a row that changes twice a second would be a lot of changes.
-_NOTED_EVERY: Final = timedelta(seconds=5)
 _FORGETTING_EVERY: Final = timedelta(hours=1)
 # A run that took longer than it should be until the next one is followed by others' work at least for a moment.
 _PAUSE_SECONDS: Final = 0.05
@@ -50,6 +48,7 @@ class Notifier:
         limits: Limits,
         every_seconds: float,
         clock: Callable[[], datetime] = utc_now,
+        lead: Lead | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._evaluator = evaluator
@@ -57,6 +56,9 @@ class Notifier:
         self._limits = limits
         self._every_seconds = every_seconds
         self._clock = clock
+        # Who leads evaluates; without it whoever has the evaluator's lock just then.
+        self._lead = lead
+        self._log = LoopLog(database, limits, clock)
         self._woken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,40 +82,32 @@ class Notifier:
 
     async def _deliver(self) -> None:
         while True:
+            started_at = self._clock()
             try:
                 # It stays there as long as it is the one who sends.
                 await self._dispatcher.run(self._woken, self._every_seconds)
-            except DatabaseUnavailableError as error:
-                logger().warning("deliveries_postponed", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the loop outlives it, and what was not noted is pending still
-                await self._failed("deliveries", error)
+                await self._log.failed("deliveries", started_at, error)
             await asyncio.sleep(max(self._every_seconds, _STANDBY_SECONDS))
 
     async def _evaluate(self) -> None:
-        noted_at = forgot_at = _NEVER
+        forgot_at = _NEVER
         while True:
-            started = time.monotonic()
+            if self._lead is not None:
+                await self._lead.ours.wait()
+            started, started_at = time.monotonic(), self._clock()
             try:
                 changes = await self._evaluator.run(published=self._woken.set)
+                if changes is not None:
+                    await self._log.ran("alerts", started_at)
                 now = self._clock()
-                if changes is not None and now >= noted_at + _NOTED_EVERY:
-                    await self._note_run(now)
-                    noted_at = now
                 if changes is not None and now >= forgot_at + _FORGETTING_EVERY:
                     await self._forget(now)
                     forgot_at = now
-            except DatabaseUnavailableError as error:
-                logger().warning("alerts_postponed", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the loop outlives it, and the next run sees the same figures
-                await self._failed("alerts", error)
-                # That it goes on is noted at once.
-                noted_at = _NEVER
+                await self._log.failed("alerts", started_at, error)
             # What takes long rests by itself.
             await asyncio.sleep(max(self._every_seconds - (time.monotonic() - started), _PAUSE_SECONDS))
-
-    async def _note_run(self, now: datetime) -> None:
-        async with self._database.connection() as connection:
-            await connection.execute(sql("loops.note_run"), "alerts", now)
 
     async def _forget(self, now: datetime) -> None:
         """Forget what was told long ago."""
@@ -124,12 +118,3 @@ class Notifier:
         )
         if forgotten:
             logger().info("notifications_forgotten", count=forgotten)
-
-    async def _failed(self, name: str, error: Exception) -> None:
-        logger().error(f"{name}_failed", exc_info=error)
-        try:
-            async with self._database.connection() as connection:
-                fault = f"{type(error).__name__}: {error}"[: self._limits.delivery_fault_chars_max]
-                await connection.execute(sql("loops.note_failure"), name, self._clock(), fault.replace("\0", ""))
-        except MeteringError as unnoted:
-            logger().warning(f"{name}_failure_unnoted", reason=str(unnoted))

@@ -1,6 +1,7 @@
 """Liveness and readiness: whether the service can do its work. ("Health" is a customer's; see docs/glossary.md.)"""
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
@@ -8,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from metering.errors import MeteringError
+from metering.lead import LEAD_LOCK
 from metering.store import migrate
 from metering.store.pool import Database
 from metering.store.queries import sql
@@ -17,6 +19,10 @@ _ROLLUP_LAG_WARN: Final = timedelta(hours=3)
 # Both loops run several times a second, and note that every few seconds.
 _NOTIFICATION_LAG_WARN: Final = timedelta(minutes=2)
 _SECOND: Final = timedelta(seconds=1)
+# A run may fail for a passing reason; the third in a row has none.
+_FAILURES_WARN: Final = 3
+# Whose failures the check `notifications` tells.
+_OF_NOTIFICATIONS: Final = ("alerts", "deliveries")
 
 
 class Status(Enum):
@@ -56,17 +62,25 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 async def read_readiness(database: Database) -> Readiness:
-    """Look whether the database answers, is migrated to this release, how far the rollups are, and whether somebody is told."""
+    """Look whether the database answers, is migrated to this release, how far the rollups are, whether the work in the
+    background is done, and whether somebody is told.
+    """
     started = time.perf_counter()
     needed, runs = migrate.head(), None
+    loops: list[Any] = []
+    is_led = False
     try:
         async with database.connection() as connection:
             revision = await connection.fetchval(sql("probes.read_revision"))
             row = await connection.fetchrow(sql("rollups.count_pending"))
             if revision == needed:
                 runs = await connection.fetchrow(sql("loops.read_runs"))
+                is_led = await connection.fetchval(sql("loops.is_led"), LEAD_LOCK)
+                loops = await connection.fetch(sql("loops.list_failing"), _OF_NOTIFICATIONS, _FAILURES_WARN)
     except MeteringError as error:
-        return Readiness((Check("database", Status.FAIL, str(error), _milliseconds_since(started)),))
+        # The driver's words may name a host or a file.
+        away = Check("database", Status.FAIL, str(error), _milliseconds_since(started), outside="it does not answer")
+        return Readiness((away,))
     assert row is not None, "the first migration puts one row there"
     milliseconds = _milliseconds_since(started)
     lag = row["now"] - row["complete_at"]
@@ -85,9 +99,23 @@ async def read_readiness(database: Database) -> Readiness:
                 # How much is pending grows with what any account sends late.
                 outside=complete,
             ),
-            *([] if runs is None else [_notifications(runs, milliseconds)]),
+            *(
+                []
+                if runs is None
+                else [_background(loops, milliseconds, is_led=is_led), _notifications(runs, milliseconds)]
+            ),
         )
     )
+
+
+def _background(failing: Sequence[Any], milliseconds: float, *, is_led: bool) -> Check:
+    """Whether somebody works in the background, and it goes well: a warning where not, for figures are exact all the same."""
+    faults = [] if is_led else ["no process does it: run `metering work`, or serve with METERING_WORK=true"]
+    faults += [f"{row['name']} failed {row['failures']:,} times in a row: {row['fault']}" for row in failing]
+    if not faults:
+        return Check("background", Status.PASS, "it is done", milliseconds)
+    outside = "it is not done, or fails"
+    return Check("background", Status.WARN, ", ".join(faults), milliseconds, outside=outside)
 
 
 def _notifications(runs: Any, milliseconds: float) -> Check:

@@ -8,20 +8,19 @@ import msgspec
 
 from health.scorecards import Scorecard
 from metering.accounts import Account, AccountOrder, put_account
-from metering.alerts.evaluate import Evaluator
 from metering.alerts.rules import AlertRule, RuleOrder, put_rule
 from metering.allowance import Allowances
+from metering.background import allowed_of, background_work
 from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
 from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
+from metering.gauges import read_gauges
 from metering.health.band_migration import BandMigration, band_migration
 from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
-from metering.health.measuring import Measurer
 from metering.health.outcomes import OutcomeOrder, record_outcomes
 from metering.health.overriding import OverrideOrder, override_health
-from metering.health.scorer import Scorer
 from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
 from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
@@ -34,21 +33,19 @@ from metering.key_digests import Digests, kept_secret
 from metering.key_uses import KeyUses
 from metering.keys import Caller, KeyRing
 from metering.limits import Limits
+from metering.loops import Loop, read_loops
 from metering.meters import Definition, Meter, put_meter
-from metering.notifier import CONNECTIONS, Notifier, utc_now
-from metering.outbox.addresses import Allowed
-from metering.outbox.courier import Courier
+from metering.metrics import CONNECTIONS, CONNECTIONS_MAX, QUEUE_EVENTS, Counters, Readings
+from metering.notifier import utc_now
 from metering.outbox.deliveries import Delivery, DeliveryState, ReplayOrder, read_deliveries, replay
 from metering.outbox.destinations import Destinations
-from metering.outbox.dispatch import Dispatcher
 from metering.outbox.vault import Vault
 from metering.plans import PublishedPlan, publish_plan
 from metering.probes import Readiness, read_readiness
 from metering.quarantine import RetryOrder, read_retry
 from metering.reach import EVERYTHING, Reach
 from metering.recorded import RecordedEvent
-from metering.retention import Retention, ages_of
-from metering.rollups.refresh import Refresher
+from metering.retention import ages_of
 from metering.seal import Seal
 from metering.statements.finalize import finalize_statement, void_statement
 from metering.statements.history import FinalStatement
@@ -59,7 +56,6 @@ from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
 from metering.subscriptions import Subscription, SubscriptionOrder, put_subscription
 from metering.tokens import tokens_of
-from metering.worker import Worker
 from rating.plans import Plan
 
 __all__ = ["Service", "Snapshot", "open_service"]
@@ -69,6 +65,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """What the shell needs of the data plane."""
 
     limits: Limits
+    counters: Counters
     engine: str
     keys: KeyRing
     credentials: Credentials
@@ -184,10 +181,22 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it can do its work now."""
         return await read_readiness(self.unhindered)
 
+    async def loops(self) -> list[Loop]:
+        """How each loop of background work fares."""
+        return await read_loops(self.unhindered)
+
+    async def gauges(self) -> Readings:
+        """What is known of the whole service; see metering/gauges.py."""
+        return await read_gauges(self.unhindered, self.limits)
+
 
 @asynccontextmanager
-async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Service]:
-    """Open everything, and close it in the opposite order: what was taken is written before the pool closes."""
+async def open_service(settings: Settings, limits: Limits, counters: Counters | None = None) -> AsyncIterator[Service]:
+    """Open everything, and close it in the opposite order: what was taken is written before the pool closes.
+
+    What it counts goes into `counters`.
+    """
+    counters = counters or Counters()
     async with AsyncExitStack() as stack:
         database = await Database.connect(settings, limits)
         stack.push_async_callback(database.close)
@@ -201,19 +210,18 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
         if tokens is not None:
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
-        retention = Retention(database, ages_of(settings))
-        scorer = Scorer(database, Measurer(database).measure, limits)
-        worker = Worker(Refresher(database), scorer, retention, database, limits, settings.refresh_seconds)
-        worker.start()
-        stack.push_async_callback(worker.close)
-        writer = Writer(EventLog(database, limits), limits)
+        if settings.work:
+            await stack.enter_async_context(background_work(settings, limits, database))
+        writer = Writer(EventLog(database, limits), limits, counters)
         writer.start()
         stack.push_async_callback(writer.close)
-        destinations = await _notifications(stack, settings, database, limits)
+        vault = Vault(Digests(database, settings.key_secret))
         bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
+        _read_gauges(counters, writer, database)
         yield Service(
             limits=limits,
+            counters=counters,
             engine=database.engine.value,
             keys=keys,
             credentials=credentials,
@@ -225,25 +233,18 @@ async def open_service(settings: Settings, limits: Limits) -> AsyncIterator[Serv
                 allowances=Allowances(database),
                 bodies=bodies,
                 retention=ages_of(settings).events,
+                counters=counters,
             ),
             bodies=bodies,
-            destinations=destinations,
+            destinations=Destinations(database, vault, allowed_of(settings), limits, utc_now),
             database=database.behind(Door(settings.pool_connections, limits)),
             unhindered=database,
             seal=Seal(await kept_secret(database)),
         )
 
 
-async def _notifications(stack: AsyncExitStack, settings: Settings, database: Database, limits: Limits) -> Destinations:
-    """Start what evaluates rules and sends notifications, on connections of its own."""
-    own = await Database.connect(msgspec.structs.replace(settings, pool_connections=CONNECTIONS), limits)
-    stack.push_async_callback(own.close)
-    allowed = Allowed(private=settings.webhook_allow_private, plain_http=settings.webhook_allow_http)
-    vault = Vault(Digests(database, settings.key_secret))
-    courier = Courier(limits, allowed, utc_now)
-    stack.push_async_callback(courier.close)
-    dispatcher = Dispatcher(own, vault, courier, limits, utc_now)
-    notifier = Notifier(dispatcher, Evaluator(own, limits), own, limits, settings.notify_seconds)
-    notifier.start()
-    stack.push_async_callback(notifier.close)
-    return Destinations(database, vault, allowed, limits, utc_now)
+def _read_gauges(counters: Counters, writer: Writer, database: Database) -> None:
+    """Have the counters read what this process holds."""
+    counters.read(QUEUE_EVENTS, lambda: {(): writer.events})
+    counters.read(CONNECTIONS, lambda: {(state,): database.connections[state] for state in ("used", "idle")})
+    counters.read(CONNECTIONS_MAX, lambda: {(): database.connections["max"]})

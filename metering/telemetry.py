@@ -1,25 +1,43 @@
-"""Logs: one canonical line per request, as JSON on standard error."""
+"""Logs: one canonical line per request, on standard error; as JSON, or to be read on a terminal.
+
+What is said of a request in its line is noted where it comes to light, in the context of that request.
+"""
 
 import logging
 import sys
-from typing import Final
+from contextvars import ContextVar
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+Form = Literal["auto", "json", "text"]
+# What is known of the request that is being answered; None where there is none.
+_FACTS: Final[ContextVar[dict[str, Any] | None]] = ContextVar("facts", default=None)
+# How many SQL statements a request sent.
+STATEMENTS_NOTED: Final = "statements"
 
 
-def configure_logs(level: str) -> None:
-    """Write log lines as JSON to standard error, from `level` up; standard output is for answers to people."""
+def configure_logs(level: str, form: Form = "json") -> None:
+    """Write log lines to standard error, from `level` up; standard output is for answers to people."""
+    is_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     encoder = msgspec.json.Encoder(enc_hook=repr)
+    # Exceptions are shown without the values of variables, which may be secrets.
+    rendered: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if is_text
+        else [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda line, **_: encoder.encode(line).decode()),
+        ]
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda line, **_: encoder.encode(line).decode()),
+            *rendered,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
@@ -31,3 +49,24 @@ def logger() -> structlog.typing.FilteringBoundLogger:
     """The service's log."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return log
+
+
+def begin_request() -> dict[str, Any]:
+    """What will be known of the request that this context answers; `note` adds to it."""
+    facts: dict[str, Any] = {}
+    _FACTS.set(facts)
+    return facts
+
+
+def note(**facts: object) -> None:
+    """Say this of the request that is being answered; of none, nothing. Never a secret: it is written to the log."""
+    noted = _FACTS.get()
+    if noted is not None:
+        noted.update(facts)
+
+
+def note_statement() -> None:
+    """The request that is being answered, if there is one, sends an SQL statement."""
+    noted = _FACTS.get()
+    if noted is not None:
+        noted[STATEMENTS_NOTED] = noted.get(STATEMENTS_NOTED, 0) + 1

@@ -1,6 +1,7 @@
 """Background work: rollups are kept fresh, customers scored, what is too old is dropped or forgotten, and room is made.
 
-Every process runs it. One refresher at a time works, by an advisory lock; forgetting twice does no harm.
+Of the processes that run it, the one that leads works (metering/lead.py); another one takes over when it ends. Doing any of it
+twice does no harm, so it may be killed anywhere. How each loop fares is noted (metering/loops.py).
 """
 
 import asyncio
@@ -10,9 +11,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from metering.errors import DatabaseUnavailableError
 from metering.health.scorer import Scorer
+from metering.lead import Lead
 from metering.limits import Limits
+from metering.loops import LoopLog
 from metering.retention import Retention
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
@@ -42,6 +44,7 @@ class Worker:
         database: Database,
         limits: Limits,
         every_seconds: float,
+        lead: Lead | None = None,
     ) -> None:
         self._refresher = refresher
         self._scorer = scorer
@@ -49,6 +52,9 @@ class Worker:
         self._database = database
         self._limits = limits
         self._every_seconds = every_seconds
+        # Who leads works; without it, whoever has a loop's own lock just then.
+        self._lead = lead
+        self._log = LoopLog(database, limits, lambda: datetime.now(UTC))
         self._closing = asyncio.Event()
         self._refreshed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,14 +147,21 @@ class Worker:
                 await asyncio.wait_for(self._closing.wait(), _KEEPING_SECONDS)
 
     async def _guarded(self, name: str, work: Coroutine[None, None, Done]) -> Done | None:
-        """What the work made; None where it failed, which the log then says."""
+        """What the work made, once this process leads; None where it failed. How it ended is noted by the name of its loop."""
         try:
-            return await work
-        except DatabaseUnavailableError as error:
-            logger().warning(f"{name}_postponed", reason=str(error))
-        except Exception as error:  # noqa: BLE001 - the loops outlive it, reads stay exact, and the next run does it again
-            logger().error(f"{name}_failed", exc_info=error)
-        return None
+            if self._lead is not None:
+                await self._lead.ours.wait()
+            started_at = datetime.now(UTC)
+            try:
+                done = await work
+                await self._log.ran(name, started_at)
+            except Exception as error:  # noqa: BLE001 - the loops outlive it, reads stay exact, and the next run does it again
+                await self._log.failed(name, started_at, error)
+                return None
+            return done
+        finally:
+            # Where it was not begun.
+            work.close()
 
     async def _drop(self) -> None:
         started = time.monotonic()

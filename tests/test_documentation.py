@@ -12,11 +12,13 @@ import pytest
 from metering import config
 from metering.config import PREFIX, Settings
 from metering.limits import LIMITS, Limits
+from metering.metrics import METRICS, Kind
 
 ROOT = Path(__file__).parents[1]
 OPERATING = ROOT / "docs" / "operating.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FILES_WITH_VARIABLES = [*DOCUMENTS, ROOT / ".env.example", ROOT / "docker-compose.yml", ROOT / "Dockerfile"]
+DEPLOYED = [ROOT / "deploy" / "prometheus" / "alerts.yml", ROOT / "deploy" / "grafana" / "metering.json"]
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 
 
@@ -65,6 +67,34 @@ def test_every_limit_is_explained() -> None:
     assert rows("Limits") == {
         field.name: shown(getattr(LIMITS, field.name)) for field in msgspec.structs.fields(Limits)
     }
+
+
+def test_every_metric_is_explained() -> None:
+    """docs/operating.md has a row for each metric, with its kind, whose it is, its labels and its help; and none besides."""
+    section = OPERATING.read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+
+    assert re.findall(r"^\| `(metering_\w+)` \| (\w+) \| (.+?) \| (.*?) ?\| (.+) \|$", section, re.MULTILINE) == [
+        (each.name, each.kind.value, each.origin.value, ", ".join(f"`{label}`" for label in each.labels), each.help)
+        for each in METRICS
+    ]
+
+
+@pytest.mark.parametrize("path", DEPLOYED, ids=lambda path: path.name)
+def test_what_is_deployed_names_metrics_that_there_are(path: Path) -> None:
+    """Alert rules and the dashboard ask for metrics of the registry, and there is something that they ask for."""
+    known = {
+        name
+        for metric in METRICS
+        for name in (
+            [f"{metric.name}_{part}" for part in ("bucket", "sum", "count")]
+            if metric.kind is Kind.HISTOGRAM
+            else [metric.name]
+        )
+    }
+    named = set(re.findall(r"\bmetering_\w+", path.read_text()))
+
+    assert named
+    assert named - known == set()
 
 
 @pytest.mark.parametrize("path", FILES_WITH_VARIABLES, ids=lambda path: path.relative_to(ROOT).as_posix())

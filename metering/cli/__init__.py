@@ -14,6 +14,7 @@ app = App(
     version=__version__,
 )
 app.command("metering.cli.serve:serve")
+app.command("metering.cli.work:work")
 app.command("metering.cli.demo:demo")
 app.command("metering.cli.migrate:migrate")
 app.command("metering.cli.import_file:import_file", name="import")
@@ -23,6 +24,7 @@ app.command("metering.cli.simulate:simulate")
 app.command("metering.cli.reconcile:reconcile")
 app.command("metering.cli.keys:keys")
 app.command("metering.cli.doctor:doctor")
+app.command("metering.cli.status:status")
 
 
 def main() -> None:

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -31,6 +33,8 @@ APP_FACTORY: Final = "graphql_api.app:create_app"
 _READY_POLL_SECONDS: Final = 0.02
 _READY_REQUEST_SECONDS: Final = 5.0
 _GC_ALLOCATIONS: Final = 50_000
+# Names the folder in which worker processes share what they counted; no setting, for it is ours to make and to remove.
+_SIBLINGS: Final = "_METERING_SIBLINGS"
 
 
 class StartError(MeteringError):
@@ -67,13 +71,10 @@ async def unattended(settings: Settings) -> AsyncIterator[tuple[Database, Limits
 
 def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -> None:
     """Run the service until it is told to stop; `on_ready` gets the settings in force and the base address, in a thread."""
-    # What migrates is most of what there is to import, and the other commands do not.
-    from metering.store import migrate
-
-    signal.signal(signal.SIGTERM, _exit)
-    with _listening(settings) as listener, with_database(settings) as running:
-        migrate.upgrade(_url(running))
-        os.environ.update(environment_of(running))
+    ends_on_sigterm()
+    with _listening(settings) as listener, with_database(settings) as running, _siblings(settings) as siblings:
+        migrated(running)
+        os.environ.update(environment_of(running) | siblings)
         config = uvicorn.Config(
             _make_app,
             factory=True,
@@ -96,6 +97,20 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
             stopped.set()
         if not started:
             raise StartError("The service stopped before it was ready; the log above says why.")
+
+
+def migrated(settings: Settings) -> None:
+    """Bring the database to this release's schema."""
+    # What migrates is most of what there is to import, and the other commands do not.
+    from metering.store import migrate
+
+    assert settings.database_url is not None, "with_database gives an address"
+    migrate.upgrade(settings.database_url)
+
+
+def ends_on_sigterm() -> None:
+    """Have SIGTERM end this process so that what was begun is ended too, also where nothing listens to it yet."""
+    signal.signal(signal.SIGTERM, _exit)
 
 
 class _Server(uvicorn.Server):
@@ -122,12 +137,21 @@ def _serve(config: uvicorn.Config, listener: socket.socket) -> bool:
     return all(worker.exitcode != STARTUP_FAILURE for worker in supervisor.processes)
 
 
+@contextmanager
+def _siblings(settings: Settings) -> Iterator[dict[str, str]]:
+    """What tells several worker processes where they share what they counted."""
+    folder = tempfile.TemporaryDirectory(prefix="metering-") if settings.workers > 1 else nullcontext()
+    with folder as name:
+        yield {} if name is None else {_SIBLINGS: name}
+
+
 def _make_app() -> Any:
     """The application, in the process that serves it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-    app = import_from_string(APP_FACTORY)()
+    folder = os.environ.get(_SIBLINGS)
+    app = import_from_string(APP_FACTORY)(siblings=None if folder is None else Path(folder))
     # What was imported stays: the collector need not look at it again and again. Events make no cycles, so it may be rare.
     gc.collect()
     gc.freeze()
@@ -190,8 +214,3 @@ def _shown_host(host: str) -> str:
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - we ask whether it was chosen
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
-
-
-def _url(settings: Settings) -> str:
-    assert settings.database_url is not None, "with_database gives an address"
-    return settings.database_url

@@ -12,6 +12,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     workers: int | None = None,
+    work: bool | None = None,
     data_dir: Path | None = None,
 ) -> None:
     """Run the service: HTTP ingest at /v1/events, GraphQL at /graphql.
@@ -29,10 +30,12 @@ def serve(
         The port to listen on; 0 picks a free one [METERING_PORT, 8000].
     workers
         How many processes answer [METERING_WORKERS, 1].
+    work
+        Do the background work too; with --no-work `metering work` has to run beside it [METERING_WORK, true].
     data_dir
         Where the embedded PostgreSQL lives [METERING_DATA_DIR, ./.metering].
     """
-    run_service(read_settings(host=host, port=port, workers=workers, data_dir=data_dir), _ready)
+    run_service(read_settings(host=host, port=port, workers=workers, work=work, data_dir=data_dir), _ready)
 
 
 def _ready(_settings: Settings, address: str) -> None:

@@ -5,6 +5,7 @@ Senders are served in turns, and when the queue is full it is the one with most 
 """
 
 import asyncio
+import time
 
 import msgspec
 
@@ -13,6 +14,7 @@ from metering.ingest.queue import FairQueue
 from metering.ingest.receipts import Receipt
 from metering.ingest.write import Submission, write_batch
 from metering.limits import Limits
+from metering.metrics import COMMIT_SECONDS, UNWRITTEN, Counters
 from metering.store.event_log import EventLog
 from metering.telemetry import logger
 
@@ -25,9 +27,10 @@ class _Waiting(msgspec.Struct, frozen=True):
 class Writer:
     """Takes submissions and answers each once it is durable."""
 
-    def __init__(self, log: EventLog, limits: Limits) -> None:
+    def __init__(self, log: EventLog, limits: Limits, counters: Counters | None = None) -> None:
         self._log = log
         self._limits = limits
+        self._counters = counters or Counters()
         self._queue: FairQueue[_Waiting] = FairQueue()
         self._events_being_written = 0
         self._arrived = asyncio.Event()
@@ -53,6 +56,11 @@ class Writer:
         _fail(
             self._queue.take_all(), DatabaseUnavailableError("The database did not answer before the service stopped.")
         )
+
+    @property
+    def events(self) -> int:
+        """How many events wait to be written, or are being written."""
+        return self._queue.size + self._events_being_written
 
     def check_room(self, sender: str, events: int) -> None:
         """Raise WriterFullError when so many events of this sender would not be taken now."""
@@ -99,9 +107,8 @@ class Writer:
         return self._limits.queue_events_max - self._events_being_written
 
     def _full(self, sender: str) -> WriterFullError:
-        events = self._queue.size + self._events_being_written
         return WriterFullError(
-            f"{events:,} events are waiting to be written, {self._queue.held(sender):,} of them of this key; "
+            f"{self.events:,} events are waiting to be written, {self._queue.held(sender):,} of them of this key; "
             "send these again in a moment."
         )
 
@@ -126,20 +133,24 @@ class Writer:
     async def _write(self, batch: list[_Waiting]) -> None:
         if not batch:
             return
+        started = time.perf_counter()
         try:
             submissions = [waiting.submission for waiting in batch]
             receipts = await write_batch(self._log, submissions, self._limits, look_first=self._look_first)
         except DatabaseUnavailableError as error:
+            self._counters.count(UNWRITTEN)
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
             # One request may hold what PostgreSQL refuses and admission did not foresee: it must not cost the others.
             if len(batch) == 1:
+                self._counters.count(UNWRITTEN)
                 logger().error("batch_failed", exc_info=error)
                 _fail(batch, error)
             else:
                 for waiting in batch:
                     await self._write([waiting])
         else:
+            self._counters.observe(COMMIT_SECONDS, time.perf_counter() - started)
             # Who sends duplicates sends more of them.
             self._look_first = any(receipt.duplicates for receipt in receipts)
             for waiting, receipt in zip(batch, receipts, strict=True):

@@ -1,5 +1,6 @@
 """POST /v1/events: bytes in, a receipt out once the events are durable. The contract is docs/ingest.md."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -27,7 +28,9 @@ from metering.ingest.write import Submission
 from metering.keys import Caller
 from metering.keys import Scope as KeyScope
 from metering.limits import Limits
+from metering.metrics import EVENTS, REJECTIONS, Counters
 from metering.standing import Standing
+from metering.telemetry import note
 
 _RECEIPT: Final = msgspec.json.Encoder()
 
@@ -55,6 +58,7 @@ class EventsEndpoint:
         allowances: Allowances,
         bodies: Bodies,
         retention: timedelta | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._writer = writer
         self._credentials = credentials
@@ -63,6 +67,7 @@ class EventsEndpoint:
         self._allowances = allowances
         self._bodies = bodies
         self._retention = retention
+        self._counters = counters or Counters()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -86,6 +91,7 @@ class EventsEndpoint:
             try:
                 await _read(request.receive, decoding(encoding, limits), body, reader)
                 body.arrived()
+                note(bytes=body.held_bytes)
                 decoded = reader.finish()
             except errors.BodyError as error:
                 raise _of_key(error, limits, self._limits) from error
@@ -118,12 +124,29 @@ class EventsEndpoint:
             retained_from=None if self._retention is None else now - self._retention,
         )
         admitted, rejected = admit(decoded, terms)
-        return await self._writer.submit(
+        receipt = await self._writer.submit(
             Submission(
                 admitted=admitted, rejected=origin.worded(rejected), received_at=now, origin=origin, atomic=atomic
             ),
             key.sender,
         )
+        self._tell(receipt)
+        return receipt
+
+    def _tell(self, receipt: Receipt) -> None:
+        """Count what became of a request's events, and say it in its line."""
+        counters = self._counters
+        note(accepted=receipt.accepted, duplicates=receipt.duplicates)
+        if receipt.accepted:
+            counters.count(EVENTS, "accepted", by=receipt.accepted)
+        if receipt.duplicates:
+            counters.count(EVENTS, "duplicate", by=receipt.duplicates)
+        if receipt.rejected:
+            codes = Counter(rejection.code.value for rejection in receipt.rejected)
+            note(rejected=dict(codes))
+            counters.count(EVENTS, "rejected", by=len(receipt.rejected))
+            for code, count in codes.items():
+                counters.count(REJECTIONS, code, by=count)
 
 
 async def _read(receive: Receive, plain: Decoding, body: Body, reader: Reader) -> None:

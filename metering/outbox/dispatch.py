@@ -19,6 +19,7 @@ import msgspec
 from metering.errors import VaultError
 from metering.events import in_utc
 from metering.limits import Limits
+from metering.loops import NOTED_EVERY, this_process
 from metering.outbox import event as events
 from metering.outbox import slack
 from metering.outbox.courier import Courier
@@ -35,8 +36,6 @@ from metering.telemetry import logger
 
 DISPATCHER_LOCK: Final = 0x6D65_7472_6F75_7462  # "metroutb"
 DISABLED_TYPE: Final = "destination.disabled"
-# That it ran is noted so often: a row that changes twice a second would be a lot of changes.
-_NOTED_EVERY: Final = timedelta(seconds=5)
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _FORGOTTEN_AT_ONCE: Final = 1_000
 
@@ -85,6 +84,7 @@ class Dispatcher:
         self._limits = limits
         self._clock = clock
         self._chance = chance
+        self._process = this_process()
         self._noted_at = _NEVER
         self._sending: dict[tuple[int, int], asyncio.Task[_Attempted]] = {}
 
@@ -113,8 +113,8 @@ class Dispatcher:
     async def _turn(self, connection: Connection) -> None:
         """Note what has ended, and begin what is due."""
         now = self._clock()
-        if now >= self._noted_at + _NOTED_EVERY:
-            await connection.execute(sql("loops.note_run"), "deliveries", now)
+        if now >= self._noted_at + NOTED_EVERY:
+            await connection.execute(sql("loops.note_run"), "deliveries", now, now, self._process)
             self._noted_at = now
         ended = [name for name, task in self._sending.items() if task.done()]
         for name in ended:

@@ -11,6 +11,7 @@ from metering.limits import Limits
 from metering.store.door import Door
 from metering.store.engine import Engine, engine_of
 from metering.store.faults import translated
+from metering.store.told_connection import ToldConnection
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -31,6 +32,7 @@ class Database:
         with translated():
             pool = await asyncpg.create_pool(
                 settings.database_url,
+                connection_class=ToldConnection,
                 min_size=1,
                 max_size=settings.pool_connections,
                 timeout=limits.database_connect_seconds_max,
@@ -57,6 +59,12 @@ class Database:
     def behind(self, door: Door) -> "Database":
         """The same pool for those who come through a door. Raises DoorFullError where a connection is asked for."""
         return Database(self._pool, self.engine, self._limits, door)
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many connections there are now: `used` and `idle`; and `max`, how many there may be."""
+        idle = self._pool.get_idle_size()
+        return {"used": self._pool.get_size() - idle, "idle": idle, "max": self._pool.get_max_size()}
 
     async def close(self) -> None:
         """Close every connection; what was in flight is given up."""

@@ -617,14 +617,21 @@ delivery_attempt: Final = sa.Table(
     sa.Index("delivery_attempt_delivery_idx", "destination_id", "sequence"),
 )
 
-# When background work was done last, and what it failed of last: whoever operates the service sees that it goes on.
+# When background work was done last and by which process, and what it failed of last and how often in a row: whoever operates
+# the service sees that it goes on.
 background_loop: Final = sa.Table(
     "background_loop",
     METADATA,
     sa.Column("name", TEXT, primary_key=True),
-    sa.Column("ran_at", INSTANT, nullable=False),
+    # When it ended well last; null where it never did.
+    sa.Column("ran_at", INSTANT),
     sa.Column("failed_at", INSTANT),
     _text("fault"),
+    sa.Column("started_at", INSTANT),
+    sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
+    _text("fault_code"),
+    _text("process"),
+    sa.Column("led_since", INSTANT),
 )
 
 

@@ -124,7 +124,9 @@ def test_the_last_service_of_a_data_directory_stops_its_server(home: Home) -> No
 
 
 def test_several_workers_answer_as_one_service(home: Home) -> None:
-    """With two workers, what one acknowledged is in the next answer of whichever worker; they stop together."""
+    """With two workers, what one acknowledged is in the next answer of whichever worker; both tell what both counted; they stop
+    together.
+    """
     service = home.serve("--workers", "2")
 
     for number in range(1, 21):
@@ -134,8 +136,15 @@ def test_several_workers_answer_as_one_service(home: Home) -> None:
             f"{service.address}/graphql", json={"query": EVENTS}, headers=bearer(ADMIN_KEY), trust_env=False
         )
         assert [{"unit": "call", "events": str(number)}] == response.json()["data"]["usage"]["totals"]
+    for _ in range(4):
+        until(lambda: {"metering_processes 2", 'metering_events_total{outcome="accepted"} 20'} <= _metrics(service), 10)
     service.stop()
     assert home.postgres is None
+
+
+def _metrics(service: Service) -> set[str]:
+    """The lines of /metrics, as whichever worker takes a new connection tells them."""
+    return set(httpx2.get(f"{service.address}/metrics", headers=bearer(ADMIN_KEY), trust_env=False).text.splitlines())
 
 
 def test_workers_end_with_the_process_that_started_them(home: Home) -> None:
@@ -372,7 +381,20 @@ def test_migrate_may_be_run_again(empty_database_url: str, engine: str, run_cli:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "demo", "migrate", "import", "keys", "keys create", "keys list", "keys revoke", "doctor"]
+    "command",
+    [
+        "serve",
+        "demo",
+        "migrate",
+        "import",
+        "keys",
+        "keys create",
+        "keys list",
+        "keys revoke",
+        "doctor",
+        "work",
+        "status",
+    ],
 )
 def test_every_command_shows_an_example(command: str, run_cli: RunCli) -> None:
     """`--help` of every command has an example of it."""

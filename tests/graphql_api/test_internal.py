@@ -19,6 +19,7 @@ QUESTIONS: Final = {
     "CreditGrant.grantedBy": '{ creditBalance(account: "acme") { ... on CreditBalance { grants { grant { key grantedBy } } } } }',
     "Correction.by": f"{{ events(query: {{{_PERIOD}}}, first: 50) {{ nodes {{ corrections {{ reason by }} }} }} }}",
     "ServiceCheck.detail": "{ service { checks { name detail } } }",
+    "ServiceStatus.loops": "{ service { loops { name } } }",
     "Statement.finalizedBy": "{ statements(filter: {status: FINAL}) { nodes { subscription finalizedBy } } }",
     "Statement.voidedBy": "{ statements(filter: {status: VOID}) { nodes { subscription voidedBy } } }",
 }
@@ -82,7 +83,7 @@ def test_what_is_internal_is_told_to_nobody_outside(asked: tuple[Api, str], fiel
     front_end = token(accounts=[MINE], scope="USAGE_READ CHARGES_READ")
     callers = [partner, front_end, None] if field.startswith("Service") else [partner, front_end]
 
-    assert {None, "unknown"} < {None, "unknown", *inside}
+    assert [each for each in inside if each not in (None, "unknown")]
     for caller in callers:
         assert [instead] * len(inside) == values_of(api.ask(QUESTIONS[field], key=caller), name)
     assert inside == values_of(api.ask(QUESTIONS[field], key=ADMIN_KEY), name)

@@ -1,20 +1,63 @@
 -- name: note_run
--- Background work of this name was done. $1 name, $2 when.
-INSERT INTO background_loop (name, ran_at) VALUES ($1, $2)
-ON CONFLICT (name) DO UPDATE SET ran_at = greatest(background_loop.ran_at, excluded.ran_at);
+-- Background work of this name was done. $1 name, $2 when, $3 when it began, $4 by which process.
+INSERT INTO background_loop AS loop (name, ran_at, started_at, process, led_since) VALUES ($1, $2, $3, $4, $3)
+ON CONFLICT (name) DO UPDATE
+SET ran_at = greatest(loop.ran_at, excluded.ran_at), started_at = excluded.started_at, failures = 0,
+    process = excluded.process,
+    led_since = CASE WHEN loop.process = excluded.process THEN loop.led_since ELSE excluded.led_since END;
 
 -- name: note_failure
--- Background work of this name failed. $1 name, $2 when, $3 of what.
-INSERT INTO background_loop (name, ran_at, failed_at, fault) VALUES ($1, $2, $2, $3)
-ON CONFLICT (name) DO UPDATE SET failed_at = excluded.failed_at, fault = excluded.fault;
+-- Background work of this name failed. $1 name, $2 when, $3 when it began, $4 in which process, $5 by which code, $6 of what.
+INSERT INTO background_loop AS loop (name, failed_at, started_at, process, led_since, failures, fault_code, fault)
+VALUES ($1, $2, $3, $4, $3, 1, $5, $6)
+ON CONFLICT (name) DO UPDATE
+SET failed_at = excluded.failed_at, started_at = excluded.started_at, failures = loop.failures + 1,
+    fault_code = excluded.fault_code, fault = excluded.fault, process = excluded.process,
+    led_since = CASE WHEN loop.process = excluded.process THEN loop.led_since ELSE excluded.led_since END;
+
+-- name: keep_lead
+-- A word now and then on the session that holds the lead: one that is lost is noticed by it.
+SELECT 1;
+
+-- name: is_led
+-- Whether a session holds the lead now. $1: the lock.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (classid::bigint << 32 | objid::bigint) = $1
+);
+
+-- name: list_all
+-- The loops of these names, and all others that ever ran, each with how far behind it is: the refresher by the end of the
+-- tail, scoring by the oldest change that no score knows of, deliveries by what fell due first, any other by its last run. $1 names.
+SELECT name, ran_at, failed_at, coalesce(failures, 0) AS failures, fault_code, fault, started_at, process, led_since,
+       greatest(CASE
+           WHEN started_at IS NULL THEN NULL
+           WHEN name = 'refresh' THEN now() - (SELECT tail_complete_at FROM rollup_horizon)
+           WHEN name = 'scoring' THEN coalesce(now() - (SELECT marked_at FROM health_dirty ORDER BY id LIMIT 1), '0')
+           WHEN name = 'deliveries' THEN coalesce(now() - (
+               SELECT min(due_at) FROM delivery
+               JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
+               WHERE state = 'PENDING'
+           ), '0')
+           ELSE now() - ran_at
+       END, CASE WHEN started_at IS NOT NULL THEN interval '0' END) AS lag
+FROM (SELECT each COLLATE "C" AS name FROM unnest($1::text[]) AS each) AS known FULL JOIN background_loop USING (name)
+ORDER BY name;
+
+-- name: list_failing
+-- The loops that failed so often in a row, and of what, but for these. $1 names, $2 how often.
+SELECT name, failures, fault FROM background_loop WHERE failures >= $2 AND name <> ALL ($1) ORDER BY name;
 
 -- name: read_runs
--- When the loops ran last, those that failed since then and of what, and since when what is due waits to be sent.
+-- When the loops of notifications ran last, those that failed since then and of what, and since when what is due waits to be
+-- sent.
 SELECT now() AS now,
        (SELECT ran_at FROM background_loop WHERE name = 'deliveries') AS delivered_at,
        (SELECT ran_at FROM background_loop WHERE name = 'alerts') AS evaluated_at,
-       (SELECT string_agg(name || ' failed: ' || fault, ', ' ORDER BY name) FROM background_loop WHERE failed_at >= ran_at)
-           AS failures,
+       (SELECT string_agg(name || ' failed: ' || fault, ', ' ORDER BY name) FROM background_loop
+        WHERE failures > 0 AND name IN ('deliveries', 'alerts')) AS failures,
        EXISTS (SELECT FROM alert_rule WHERE enabled) AS has_rules,
        (SELECT count(*) FROM alert_rule WHERE enabled AND fault IS NOT NULL) AS faulty_rules,
        (SELECT count(*) FROM destination WHERE disabled_at IS NOT NULL) AS given_up,
