@@ -5,6 +5,7 @@ Each runs every loop and does the work of it where it leads, so there may be sev
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import msgspec
 
@@ -15,7 +16,7 @@ from metering.health.scorer import Scorer
 from metering.key_digests import Digests
 from metering.lead import Lead
 from metering.limits import Limits
-from metering.notifier import CONNECTIONS, Notifier, utc_now
+from metering.notifier import NOTIFIER_CONNECTIONS, Notifier, utc_now
 from metering.outbox.addresses import Allowed
 from metering.outbox.courier import Courier
 from metering.outbox.dispatch import Dispatcher
@@ -23,19 +24,22 @@ from metering.outbox.vault import Vault
 from metering.retention import Retention, ages_of
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
-from metering.worker import Worker
+from metering.worker import WORKER_CONNECTIONS, Worker
+
+# One is the lead's.
+CONNECTIONS: Final = 1 + WORKER_CONNECTIONS + NOTIFIER_CONNECTIONS
 
 
 @asynccontextmanager
-async def background_work(settings: Settings, limits: Limits, database: Database) -> AsyncIterator[None]:
+async def background_work(settings: Settings, limits: Limits) -> AsyncIterator[None]:
     """Work in the background until the block ends; what is under way is then given up, and done again by whoever comes next.
 
-    Notifications, and the lead, have connections of their own: besides those of `database`, one more than CONNECTIONS.
+    It has connections of its own, CONNECTIONS at most: whoever asks or sends never waits for one that works.
     """
     async with AsyncExitStack() as stack:
-        own = await Database.connect(msgspec.structs.replace(settings, pool_connections=CONNECTIONS + 1), limits)
-        stack.push_async_callback(own.close)
-        lead = Lead(own)
+        database = await Database.connect(msgspec.structs.replace(settings, pool_connections=CONNECTIONS), limits)
+        stack.push_async_callback(database.close)
+        lead = Lead(database)
         await lead.start()
         stack.push_async_callback(lead.close)
         scorer = Scorer(database, Measurer(database).measure, limits)
@@ -45,8 +49,10 @@ async def background_work(settings: Settings, limits: Limits, database: Database
         stack.push_async_callback(worker.close)
         courier = Courier(limits, allowed_of(settings), utc_now)
         stack.push_async_callback(courier.close)
-        dispatcher = Dispatcher(own, Vault(Digests(database, settings.key_secret)), courier, limits, utc_now)
-        notifier = Notifier(dispatcher, Evaluator(own, limits), own, limits, settings.notify_seconds, lead=lead)
+        dispatcher = Dispatcher(database, Vault(Digests(database, settings.key_secret)), courier, limits, utc_now)
+        notifier = Notifier(
+            dispatcher, Evaluator(database, limits), database, limits, settings.notify_seconds, lead=lead
+        )
         notifier.start()
         stack.push_async_callback(notifier.close)
         yield

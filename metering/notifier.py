@@ -21,7 +21,7 @@ from metering.store.pool import Database
 from metering.telemetry import logger
 
 # So many connections it takes at most: to send, to evaluate, and for the snapshot that is evaluated.
-CONNECTIONS: Final = 3
+NOTIFIER_CONNECTIONS: Final = 3
 # Who does not send looks so often whether nobody does any more.
 _STANDBY_SECONDS: Final = 1.0
 _FORGETTING_EVERY: Final = timedelta(hours=1)

@@ -211,7 +211,7 @@ async def open_service(settings: Settings, limits: Limits, counters: Counters | 
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
         if settings.work:
-            await stack.enter_async_context(background_work(settings, limits, database))
+            await stack.enter_async_context(background_work(settings, limits))
         writer = Writer(EventLog(database, limits), limits, counters)
         writer.start()
         stack.push_async_callback(writer.close)

@@ -45,6 +45,20 @@ def configure_logs(level: str, form: Form = "json") -> None:
     )
 
 
+    logging.root.handlers = [_OfLibraries(logging.WARNING)]
+
+
+class _OfLibraries(logging.Handler):
+    """What libraries log becomes lines like ours; of an exception its type alone, for nobody knows what its text repeats."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        fault = None if record.exc_info is None or record.exc_info[0] is None else record.exc_info[0].__name__
+        told = {"library": record.name, "message": record.getMessage()} | ({} if fault is None else {"fault": fault})
+        # No line of a library is our error: what comes of it is said where it comes to light.
+        logger().warning("library", **told)
+
+
 def logger() -> structlog.typing.FilteringBoundLogger:
     """The service's log."""
     log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

@@ -10,7 +10,6 @@ from metering.cli.running import ends_on_sigterm, migrated, with_database
 from metering.config import Settings, read_settings
 from metering.limits import LIMITS
 from metering.loops import this_process
-from metering.store.pool import Database
 from metering.telemetry import configure_logs
 
 
@@ -39,10 +38,6 @@ async def _work(settings: Settings) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    database = await Database.connect(settings, LIMITS)
-    try:
-        async with background_work(settings, LIMITS, database):
-            say(f"Working: {this_process()}")
-            await told_to_stop.wait()
-    finally:
-        await database.close()
+    async with background_work(settings, LIMITS):
+        say(f"Working: {this_process()}")
+        await told_to_stop.wait()
