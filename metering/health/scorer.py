@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from metering.health.known import list_customers, midnight_after
+from metering.health.norms import CHANGED_SHARE_MAX
 from metering.health.scoring import DayScores, Measure, keep, score_accounts
 from metering.limits import Limits
 from metering.reach import EVERYTHING
@@ -20,6 +21,7 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.store.turns import alone, ended
+from metering.telemetry import logger
 
 SCORER_LOCK: Final = 0x6D65_7472_7363_6F72  # "metrscor"
 _DAY: Final = timedelta(days=1)
@@ -50,11 +52,19 @@ class Scorer:
         async with alone(self._database, SCORER_LOCK) as connection:
             if connection is None:
                 return None
+            await self._forget_outdated_norms(connection, now.astimezone(UTC).date())
             dirty = await connection.fetch(sql("health.find_dirty"), self._limits.health_page_accounts)
             # Both in each run: neither keeps the other waiting for long.
             anew = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
             daily = await self._daily(connection, now)
             return Done(anew.accounts + daily.accounts, anew.scores + daily.scores, more=anew.more or daily.more)
+
+    async def _forget_outdated_norms(self, connection: Connection, today: date) -> None:
+        """Whoever was measured against norms that a load has changed since is scored anew, against others."""
+        first = today - self._limits.health_restated_days_max * _DAY
+        days = await connection.fetch(sql("norms.forget_outdated"), first, CHANGED_SHARE_MAX)
+        if days:
+            logger().info("norms_outdated", days=[f"{row['as_of']}" for row in days])
 
     async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
         """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
