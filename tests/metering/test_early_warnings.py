@@ -236,7 +236,9 @@ def test_a_scorer_that_is_killed_anywhere_tells_once(database_url: str) -> None:
 
             died = await run_and_die(database_url, Fuse(3 * number, "after" if number % 2 else "before"), score)
             await score_now(database, now)
-            told = await rows(database, f"SELECT data ->> 'asOf' FROM notification WHERE type = '{BAND}' ORDER BY 1")
+            told = await rows(
+                database, f"SELECT data::jsonb ->> 'asOf' FROM notification WHERE type = '{BAND}' ORDER BY 1"
+            )
             assert [day(each).isoformat() for each in range(1, number + 1)] == [at for (at,) in told]
         assert number > 5
 
