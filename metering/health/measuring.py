@@ -6,9 +6,9 @@ came late, was corrected or voided is in the next measure. docs/adr/0021 says ho
 
 import asyncio
 from collections.abc import Collection, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from statistics import median
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from metering.health.included import allowance_metric, read_allowance_use
 from metering.health.norms import COHORT_DAYS, Norms
 from metering.health.told_metrics import NAMES, contract_metrics, read_told, signal_metrics
 from metering.health.usage_metrics import Usage
-from metering.store.pool import Database
+from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
@@ -46,27 +46,50 @@ class Measurer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._newest: Norms | None = None
+        # When they were computed, and what they are: read again only where others are kept.
+        self._newest: tuple[datetime, Norms] | None = None
 
     async def measure(self, snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date) -> Measured:
         """Every metric of these subjects as a UTC day begins. The snapshot reaches everything."""
         return await measure(snapshot, subjects, as_of, await self.norms(snapshot, as_of))
 
     async def norms(self, snapshot: Snapshot, as_of: date) -> Norms:
-        """The norms of a day: those that are kept, or else as they are now, which are kept from then on."""
-        if self._newest is None or self._newest.as_of != as_of:
-            rows = await snapshot.fetch(sql("norms.find_norms"), [as_of])
-            kept = rows[0]["norms"] if rows else await self._keep(await read_norms(snapshot, as_of))
-            self._newest = msgspec.json.decode(kept, type=Norms)
-        return self._newest
+        """The norms of a day: those that are kept and hold, or else as they are now, which are kept from then on."""
+        rows = await snapshot.fetch(sql("norms.find_norms"), [as_of])
+        is_complete = (await snapshot.horizon()).complete_at >= datetime.combine(as_of, time(), UTC)
+        replaced: datetime | None = None
+        if rows:
+            kept = self._read(rows[0])
+            holds = kept.last_on is not None or await read_last_day(snapshot, as_of) is None
+            if holds and (rows[0]["is_complete"] or not is_complete):
+                return kept
+            if rows[0]["is_complete"]:
+                # Nobody had sent anything. Who was measured then is marked when that is rolled up: see the scorer.
+                return await read_norms(snapshot, as_of)
+            replaced = rows[0]["computed_at"]
+        norms = await read_norms(snapshot, as_of)
+        events = (await snapshot.fetch(sql("norms.count_events"), [as_of]))[0]["events"]
+        return await self._keep(norms, events, replaced, is_complete=is_complete)
 
-    async def _keep(self, norms: Norms) -> str:
+    async def _keep(self, norms: Norms, events: int, replaced: datetime | None, *, is_complete: bool) -> Norms:
         """Keep norms, and say what is kept: another process may have been first."""
+        text = msgspec.json.encode(norms).decode()
         async with self._database.connection() as connection:
-            kept: str = await connection.fetchval(
-                sql("norms.keep_norms"), norms.as_of, msgspec.json.encode(norms).decode()
-            )
-            return kept
+            if await connection.fetchval(sql("norms.keep_norms"), norms.as_of, text, events, is_complete, replaced):
+                return norms
+            row = await connection.fetchrow(sql("norms.find_norms"), norms.as_of)
+        return norms if row is None else self._read(row)
+
+    def _read(self, row: Any) -> Norms:
+        if self._newest is None or self._newest[0] != row["computed_at"]:
+            self._newest = row["computed_at"], msgspec.json.decode(row["norms"], type=Norms)
+        return self._newest[1]
+
+
+async def find_norms(connection: Connection, as_of: date) -> Norms | None:
+    """The norms of a day that are kept; None where there are none."""
+    row = await connection.fetchrow(sql("norms.find_norms"), as_of)
+    return None if row is None else msgspec.json.decode(row["norms"], type=Norms)
 
 
 async def measure(
@@ -92,6 +115,17 @@ async def read_norms(snapshot: Snapshot, as_of: date) -> Norms:
     """What is usual among all customers as of a day. The snapshot reaches everything."""
     question = await ask(snapshot, None, as_of)
     return await _norms(question, await gather(question, is_for_norms=True))
+
+
+async def read_last_day(snapshot: Snapshot, as_of: date) -> date | None:
+    """The last day, of the 28 before a day, on which anything came in from anybody. The snapshot reaches everything."""
+    return await _last_day(await ask(snapshot, None, as_of))
+
+
+async def _last_day(question: Question) -> date | None:
+    rows = await question.snapshot.fetch(sql("measures.find_last_day"), [question.as_of, *question.rollups])
+    last_on: date | None = rows[0]["last_on"]
+    return last_on
 
 
 async def _measured(
@@ -152,12 +186,11 @@ async def _norms(question: Question, gathered: Gathered) -> Norms:
     customers = list({*customers, *contracts, *(_account_of(ref) for ref in contracts)})
     accounts = [ref for ref in customers if ref.subject is Subject.ACCOUNT]
     await gather_weeks(question, gathered, _weeks(usage, accounts), None)
-    last = await snapshot.fetch(sql("measures.find_last_day"), [as_of, *question.rollups])
     offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *question.rollups], hashed=True)
     told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
     norms = Norms(
         as_of=as_of,
-        last_on=last[0]["last_on"],
+        last_on=await _last_day(question),
         offered={row["product"]: tuple(row["features"]) for row in offered},
         models=await asyncio.to_thread(_models, gathered),
         cohorts=await asyncio.to_thread(_cohorts, gathered, _began(gathered, customers)),

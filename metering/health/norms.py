@@ -1,6 +1,8 @@
 """What is usual among all customers on a day: what a subject is measured against, and computed once for all of them.
 
-Norms of a day are kept, so that one account is measured anew in a moment, against the same as everybody was that day.
+Norms of a day are kept, so that one account is measured anew in a moment, against the same as everybody was that day. They
+are made anew when they were computed before the day was rolled up to its end, and when a load has added to the 28 days before
+more than a share of their events; while nobody had sent anything they hold only until somebody has.
 """
 
 from collections.abc import Mapping
@@ -15,6 +17,8 @@ from health.silence import UNCALIBRATED, ActivityModel
 # Below this many others of the same age a place among them says nothing.
 COHORT_MIN: Final = 30
 COHORT_DAYS: Final = 90
+# What comes late now and then changes no median; a load of the past does.
+CHANGED_SHARE_MAX: Final = 0.05
 
 
 class Norms(msgspec.Struct, frozen=True, kw_only=True):

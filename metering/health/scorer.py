@@ -11,8 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from metering.health.alarming import Alarming, find_alarms
+from metering.health.early_warnings import warn, watch
 from metering.health.known import list_customers, midnight_after
+from metering.health.measuring import find_norms
+from metering.health.norms import CHANGED_SHARE_MAX
 from metering.health.scoring import DayScores, Measure, keep, score_accounts
+from metering.health.thresholds import FIRST, PutThresholds, read_thresholds
 from metering.limits import Limits
 from metering.reach import EVERYTHING
 from metering.store.event_log import writers_at_work
@@ -20,6 +25,7 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.store.turns import alone, ended
+from metering.telemetry import logger
 
 SCORER_LOCK: Final = 0x6D65_7472_7363_6F72  # "metrscor"
 _DAY: Final = timedelta(days=1)
@@ -37,6 +43,22 @@ class Done(msgspec.Struct, frozen=True):
 _NOTHING: Final = Done(0, 0, more=False)
 
 
+class _Page(msgspec.Struct, frozen=True):
+    """What came of some accounts on a day."""
+
+    scores: DayScores
+    # None: the day is not over.
+    alarming: Alarming | None = None
+    thresholds: PutThresholds = FIRST
+
+    async def keep(self, connection: Connection) -> int:
+        """Keep it, and tell what is news, in one transaction; say how many scores are others than they were known to be."""
+        scores = await keep(connection, self.scores)
+        if self.alarming is not None:
+            await warn(connection, self.alarming, self.thresholds)
+        return scores
+
+
 class Scorer:
     """Scores customers, by what `measure` says of them."""
 
@@ -50,11 +72,19 @@ class Scorer:
         async with alone(self._database, SCORER_LOCK) as connection:
             if connection is None:
                 return None
+            await self._forget_outdated_norms(connection, now.astimezone(UTC).date())
             dirty = await connection.fetch(sql("health.find_dirty"), self._limits.health_page_accounts)
             # Both in each run: neither keeps the other waiting for long.
             anew = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
             daily = await self._daily(connection, now)
             return Done(anew.accounts + daily.accounts, anew.scores + daily.scores, more=anew.more or daily.more)
+
+    async def _forget_outdated_norms(self, connection: Connection, today: date) -> None:
+        """Whoever was measured against norms that a load has changed since is scored anew, against others."""
+        first = today - self._limits.health_restated_days_max * _DAY
+        days = await connection.fetch(sql("norms.forget_outdated"), first, CHANGED_SHARE_MAX)
+        if days:
+            logger().info("norms_outdated", days=[f"{row['as_of']}" for row in days])
 
     async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
         """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
@@ -64,9 +94,9 @@ class Scorer:
         scores = 0
         for day in [*(row["as_of"] for row in rows), today]:
             accounts = sorted(account for account, start in since.items() if start <= day)
-            of_day = await self._scored(accounts, day)
+            page = await self._scored(connection, accounts, day, is_over=day < today)
             async with connection.transaction():
-                scores += await keep(connection, of_day)
+                scores += await page.keep(connection)
                 if day == today:
                     ids = [number for row in dirty for number in row["ids"]]
                     await connection.execute(sql("health.delete_dirty"), ids)
@@ -84,9 +114,11 @@ class Scorer:
         if not accounts:
             await connection.execute(sql("health.complete_day"), day)
             return Done(0, 0, more=True)
-        of_day = await self._scored(accounts, day)
+        page = await self._scored(connection, accounts, day, is_over=True)
         async with connection.transaction():
-            scores = await keep(connection, of_day)
+            scores = await page.keep(connection)
+            if page.alarming is not None:
+                await watch(connection, page.alarming)
             await connection.execute(sql("health.move_day"), day, accounts[-1])
         return Done(len(accounts), scores, more=True)
 
@@ -105,9 +137,17 @@ class Scorer:
             await ended(partial(writers_at_work, connection))
         return day
 
-    async def _scored(self, accounts: Sequence[str], day: date) -> DayScores:
+    async def _scored(self, connection: Connection, accounts: Sequence[str], day: date, *, is_over: bool) -> "_Page":
+        """The scores of a page; and what is alarming, once the day is over: until then it may come otherwise."""
         async with self._snapshot() as snapshot:
-            return await score_accounts(snapshot, self._measure, accounts, day)
+            scores = await score_accounts(snapshot, self._measure, accounts, day)
+            if not is_over:
+                return _Page(scores)
+            thresholds = await read_thresholds(snapshot)
+            # Kept while the page was measured, so not in its snapshot.
+            norms = await find_norms(connection, day + _DAY)
+            alarming = await find_alarms(snapshot, scores, accounts, norms, thresholds.thresholds)
+            return _Page(scores, alarming, thresholds)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._database, EVERYTHING)

@@ -822,6 +822,57 @@ health_norms: Final = sa.Table(
     sa.Column("as_of", sa.Date, primary_key=True),
     sa.Column("computed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
     sa.Column("norms", postgresql.JSONB, nullable=False),
+    # How many events of the 28 days before were rolled up then, and whether all of these days were. NULL: that is not known.
+    sa.Column("events", sa.BigInteger),
+    sa.Column("is_complete", sa.Boolean, nullable=False, server_default=sa.true()),
+)
+
+# Early warnings: from when to when something was so of a subject. What a day that was scored again no longer has is marked.
+warning: Final = sa.Table(
+    "warning",
+    METADATA,
+    sa.Column("id", postgresql.UUID, primary_key=True),
+    _text("type", required=True),
+    # EVERYONE, without an account and a key, where it is of all customers.
+    _text("subject", required=True),
+    _text("account"),
+    _text("key"),
+    # What tells warnings of one type and subject apart: the band, the champion.
+    _text("about", required=True),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("last_on", sa.Date, nullable=False),
+    sa.Column("evidence", postgresql.JSONB, nullable=False),
+    sa.Column("thresholds_version", sa.Integer, nullable=False),
+    sa.Column("raised_at", INSTANT, nullable=False),
+    # NULL: nobody was told, for somebody had been lately, or it was so before anybody was scored.
+    sa.Column("told_at", INSTANT),
+    sa.Column("withdrawn_at", INSTANT),
+    sa.CheckConstraint("as_of <= last_on", name="days"),
+    sa.CheckConstraint(
+        "(account IS NULL) = (subject = 'EVERYONE') AND (account IS NULL) = (key IS NULL)", name="subject"
+    ),
+    sa.Index(None, "account", "last_on"),
+    sa.Index(None, "as_of", "id"),
+)
+
+# On how many subjects of a kind an eye was kept on a day.
+warning_watch: Final = sa.Table(
+    "warning_watch",
+    METADATA,
+    sa.Column("as_of", sa.Date, nullable=False),
+    _text("subject", required=True),
+    sa.Column("subjects", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("as_of", "subject"),
+)
+
+# From when on what is alarming. Versions never change; before the first one the defaults of health/alarms.py hold.
+warning_thresholds: Final = sa.Table(
+    "warning_thresholds",
+    METADATA,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("thresholds", postgresql.JSONB, nullable=False),
+    sa.Column("put_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("put_by", required=True),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

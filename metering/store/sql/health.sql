@@ -178,8 +178,9 @@ FROM (SELECT) AS one LEFT JOIN LATERAL (
 ) AS under_way ON true;
 
 -- name: list_scored_days
--- The days from one on, and before another, on which everybody was scored. $1 and $2 these days.
-SELECT as_of FROM health_day WHERE as_of >= $1 AND as_of < $2 AND completed_at IS NOT NULL ORDER BY as_of;
+-- The days from one on, and before another, on which everybody was scored, and the one that is under way: of it some are.
+-- $1 and $2 these days.
+SELECT as_of FROM health_day WHERE as_of >= $1 AND as_of < $2 ORDER BY as_of;
 
 -- name: begin_day
 -- Begin to score everybody on a day.

@@ -1,0 +1,105 @@
+"""What is usual on a day is kept, and made anew where it was computed of too little."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from metering.health.measuring import Measurer, read_norms
+from metering.health.norms import Norms
+from metering.health.scorer import Scorer
+from metering.limits import LIMITS
+from metering.reach import EVERYTHING
+from metering.rollups.refresh import Refresher
+from metering.store.pool import Database
+from metering.store.snapshot import Snapshot
+from tests.conftest import Server
+from tests.metering.catalog import rows
+from tests.metering.second_measures import Sold
+from tests.metering.test_measuring import DAY, NOW, Habit, Service, events_of, play
+
+SCORED: Final = DAY - timedelta(days=1)
+HABIT: Final = Habit("a", "a s", "u", None, "p", "f", None, Decimal(1), 100, 1, 1, 1, 9)
+SCORES: Final = """
+SELECT DISTINCT ON (account) account, band, coverage FROM health WHERE subject = 'ACCOUNT' AND as_of = $1
+ORDER BY account, computed_at DESC
+"""
+
+
+async def scored(service: Service) -> dict[str, tuple[str, float]]:
+    """Roll up, do all that the scorer finds to do, and say the band and the coverage of each account's score."""
+    await service.roll_up()
+    scorer = Scorer(service.database, Measurer(service.database).measure, LIMITS)
+    while (done := await scorer.run(NOW)) is not None and done.more:
+        pass
+    async with service.database.connection() as connection:
+        found = await connection.fetch(SCORES, SCORED)
+    return {row["account"]: (row["band"], row["coverage"]) for row in found}
+
+
+async def kept(database: Database, as_of: date = DAY) -> tuple[Norms, Any]:
+    """The norms that are kept, and when they were computed."""
+    ((text, computed_at),) = await rows(
+        database, f"SELECT norms::text, computed_at FROM health_norms WHERE as_of = '{as_of}'"
+    )
+    return msgspec.json.decode(text, type=Norms), computed_at
+
+
+async def norms_now(database: Database, as_of: date = DAY) -> Norms:
+    """The norms as they would be computed now."""
+    async with Snapshot(database, EVERYTHING) as snapshot:
+        return await read_norms(snapshot, as_of)
+
+
+def test_a_load_after_the_first_scores_sets_them_right(servers: dict[str, Server], engine: str) -> None:
+    """Scores that were computed while nobody had sent anything are unknown; once events are loaded, everybody is scored anew
+    against other norms, also who sent none; a load that adds much has norms made anew, and one event does not.
+    """
+
+    async def scenario(service: Service) -> None:
+        begun = DAY - timedelta(days=200)
+        await service.sell([Sold(key, f"{key} s", begun, ((begun, 2),)) for key in "ab"])
+        first = await scored(service)
+        assert {"a": "unknown", "b": "unknown"} == {key: band for key, (band, _) in first.items()}
+        await service.record(events_of([HABIT]))
+        after = await scored(service)
+        assert {"a", "b"} == after.keys()
+        assert all(coverage > first[key][1] for key, (_, coverage) in after.items())
+        assert "unknown" not in {band for band, _ in after.values()}
+        before, computed_at = await kept(service.database)
+        assert before == await norms_now(service.database)
+        await service.record(events_of([msgspec.structs.replace(HABIT, first_age=9, last_age=9)], "one"))
+        await scored(service)
+        assert (before, computed_at) == await kept(service.database)
+        habits = [msgspec.structs.replace(HABIT, account="c", user=user, every_days=7) for user in "uvw"]
+        await service.record(events_of(habits, "load"))
+        await scored(service)
+        anew, _ = await kept(service.database)
+        assert anew == await norms_now(service.database) != before
+        assert [] == await rows(service.database, "SELECT id FROM health_dirty")
+
+    play(servers[engine], scenario)
+
+
+def test_norms_of_a_day_that_is_not_over_hold_until_it_is(servers: dict[str, Server], engine: str) -> None:
+    """Norms that were computed in the course of a day are the same until it has ended, and are then made once more."""
+
+    async def scenario(service: Service) -> None:
+        tomorrow = DAY + timedelta(days=1)
+        await service.record(events_of([HABIT]))
+        await service.roll_up()
+        measurer = Measurer(service.database)
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            early = await measurer.norms(snapshot, tomorrow)
+        await service.record(events_of([msgspec.structs.replace(HABIT, first_age=0, last_age=0, hour=3)], "today"))
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            assert early == await measurer.norms(snapshot, tomorrow)
+        while (done := await Refresher(service.database).run(NOW + timedelta(days=1))) is None or done.more:
+            pass
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            late = await measurer.norms(snapshot, tomorrow)
+        assert (DAY - timedelta(days=1), DAY) == (early.last_on, late.last_on)
+        assert late == (await kept(service.database, tomorrow))[0] == await norms_now(service.database, tomorrow)
+
+    play(servers[engine], scenario)
