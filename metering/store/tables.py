@@ -817,6 +817,41 @@ health_norms: Final = sa.Table(
     sa.Column("norms", postgresql.JSONB, nullable=False),
 )
 
+# What was done for customers, and what it was to move. Content is a hash of all that it says but for when it ended.
+intervention: Final = sa.Table(
+    "intervention",
+    METADATA,
+    _text("key", required=True),
+    _text("kind", required=True),
+    # Of which kind all of its audience is.
+    _text("subject", required=True),
+    sa.Column("started_on", sa.Date, nullable=False),
+    sa.Column("ended_on", sa.Date),
+    _text("metric", required=True),
+    sa.Column("window_days", sa.Integer, nullable=False),
+    sa.Column("holdout_percent", sa.Double, nullable=False),
+    _text("segment_by"),
+    # As health/needs.py has it.
+    sa.Column("need", postgresql.JSONB),
+    _text("note"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("key"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.CheckConstraint("ended_on IS NULL OR ended_on >= started_on", name="period"),
+)
+
+# Whom it was meant for; who is held out was left alone, by lot.
+intervention_audience: Final = sa.Table(
+    "intervention_audience",
+    METADATA,
+    sa.Column("intervention", TEXT, sa.ForeignKey("intervention.key", name="intervention_audience_intervention_fkey")),
+    _text("account", required=True),
+    _text("key", required=True),
+    sa.Column("held_out", sa.Boolean, nullable=False),
+    sa.PrimaryKeyConstraint("intervention", "account", "key"),
+)
+
 # What the demo loaded, so that starting it again does not send a year of events once more.
 demo_load: Final = sa.Table(
     "demo_load",

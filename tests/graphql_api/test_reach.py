@@ -62,6 +62,8 @@ _EVERYTHING: Final = f"""{{
   accounts {{ edges {{ cursor }} }}
   creditBalance_acme: creditBalance(account: "acme") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
   creditBalance_beta: creditBalance(account: "beta") {{ ... on CreditBalance {{ grants {{ grant {{ id }} }} }} }}
+  interventions {{ edges {{ cursor }} }}
+  intervention(key: "webinar") {{ audience {{ edges {{ cursor }} }} }}
   creditLedger_acme: creditLedger(account: "acme") {{ edges {{ cursor }} }}
   creditLedger_beta: creditLedger(account: "beta") {{ edges {{ cursor }} }}
   simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ rows {{ edges {{ cursor }} }} }} }}
