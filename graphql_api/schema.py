@@ -73,6 +73,7 @@ from graphql_api.destinations import (
     resolve_put_destination,
     resolve_rotate_destination_secret,
 )
+from graphql_api.device_mix import DeviceMix, resolve_device_mix
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.facts import (
@@ -448,6 +449,21 @@ class Query:
     async def backtest(self, input: BacktestInput, info: MeteringInfo) -> BacktestResult:
         """See graphql_api/backtests.py."""
         return await resolve_backtest(input, info)
+
+    @strawberry.field(
+        description="On which devices usage happened in the 28 days before a day, today unless given, and which features are "
+        "typical of each; of one account, or of all. It sees devices as events name them.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def device_mix(
+        self,
+        info: MeteringInfo,
+        account: str | None = strawberry.UNSET,
+        as_of: date | None = strawberry.UNSET,
+        first: int = 10,
+    ) -> DeviceMix:
+        """See graphql_api/device_mix.py."""
+        return await resolve_device_mix(account, as_of, first, info)
 
     @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
     async def api_keys(

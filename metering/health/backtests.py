@@ -21,6 +21,7 @@ from metering.errors import ForbiddenError, InputIssue, InvalidInputError, TooLa
 from metering.events import in_utc
 from metering.health.choosing import STAGE
 from metering.health.measuring import measure, read_norms
+from metering.health.priors import Frozen, list_priors, priors_on
 from metering.health.reading import Asked, HistoryAsked, read_histories, read_scores
 from metering.health.records import metrics_of
 from metering.limits import Limits
@@ -149,6 +150,7 @@ async def try_measured(
 
     Everybody's norms are computed for each day: this takes long.
     """
+    priors = await list_priors(snapshot, order.card)
     by_day: dict[date, list[Past]] = {}
     for each in past:
         by_day.setdefault(_known_at(order, each).date(), []).append(each)
@@ -161,7 +163,7 @@ async def try_measured(
             found = []
             for each, applies in zip(page, is_for, strict=True):
                 facts = {day - _DAY: measured.get(each.ref, {})}
-                found.append(_evaluated(order, each, facts) if applies else Tried(each, None, is_for=False))
+                found.append(_evaluated(order, each, facts, priors) if applies else Tried(each, None, is_for=False))
             yield found
 
 
@@ -240,6 +242,7 @@ async def _scored_again(snapshot: Snapshot, order: BacktestOrder, page: Sequence
         ],
     )
     is_for = await _is_for(snapshot, order, page)
+    priors = await list_priors(snapshot, order.card)
 
     def evaluated() -> list[Tried]:
         facts: list[dict[date, Mapping[str, Measurement]]] = [{} for _ in page]
@@ -248,18 +251,22 @@ async def _scored_again(snapshot: Snapshot, order: BacktestOrder, page: Sequence
             if row["as_of"] not in of_subject:
                 of_subject[row["as_of"]] = metrics_of(row["metrics"])
         return [
-            _evaluated(order, each, found) if applies else Tried(each, None, is_for=False)
+            _evaluated(order, each, found, priors) if applies else Tried(each, None, is_for=False)
             for each, found, applies in zip(page, facts, is_for, strict=True)
         ]
 
     return await asyncio.to_thread(evaluated)
 
 
-def _evaluated(order: BacktestOrder, past: Past, facts: Mapping[date, Mapping[str, Measurement]]) -> Tried:
+def _evaluated(
+    order: BacktestOrder, past: Past, facts: Mapping[date, Mapping[str, Measurement]], priors: Sequence[Frozen]
+) -> Tried:
     """The score of the last of these days, with those of the others."""
     if not facts or not _is_fresh(max(facts), _known_at(order, past)):
         return Tried(past, None)
-    *before, last = (evaluate(order.card, facts[day], as_of=day) for day in sorted(facts))
+    *before, last = (
+        evaluate(order.card, facts[day], as_of=day, priors=priors_on(priors, day)) for day in sorted(facts)
+    )
     return _tried(past, last, tuple(before))
 
 

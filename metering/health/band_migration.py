@@ -14,9 +14,10 @@ import msgspec
 from health.score import Health
 from health.scorecards import Scorecard
 from health.stages import stage_of
-from metering.health.cards import Cards
-from metering.health.choosing import Profile, score_profile, stage_of_account
+from metering.health.cards import Cards, Version
+from metering.health.choosing import Priors, Profile, score_profile, stage_of_account
 from metering.health.known import Known, list_customers, read_known, read_previous
+from metering.health.priors import medians, peer_paths, priors_of
 from metering.health.reading import read_measured
 from metering.limits import Limits
 from metering.store.snapshot import Snapshot
@@ -54,6 +55,11 @@ class Migrated(msgspec.Struct, frozen=True):
 async def band_migration(snapshot: Snapshot, cards: Cards, card: Scorecard, day: date, limits: Limits) -> Migrated:
     """Who moves if this card is added to those in force; nobody is told who stays. Four statements a page of accounts."""
     in_force = [each.card for each in cards.with_draft(card).newest if each.card.purpose == card.purpose]
+    priors = await priors_of(snapshot, in_force, day)
+    version = card.key, card.version
+    if peer_paths(card) and version not in priors:
+        usual = await medians(snapshot, card, day, limits)
+        priors[version] = {path: prior for path, (prior, _) in usual.items()}
     moved: Counter[tuple[str, str]] = Counter()
     worst: list[Mover] = []
     after: str | None = None
@@ -61,7 +67,7 @@ async def band_migration(snapshot: Snapshot, cards: Cards, card: Scorecard, day:
         after = accounts[-1]
         known = await read_known(snapshot, accounts, day)
         profiles = await _profiles(snapshot, known, card, day)
-        of_page, fallen = await asyncio.to_thread(_moved, in_force, profiles, card.purpose)
+        of_page, fallen = await asyncio.to_thread(_moved, in_force, profiles, priors, card.purpose)
         moved += of_page
         worst = nsmallest(limits.scorecard_movers_max, [*worst, *fallen], key=_furthest)
     return Migrated(tuple(BandMigration(start, end, moved[start, end]) for start, end in sorted(moved)), tuple(worst))
@@ -92,13 +98,16 @@ async def _profiles(snapshot: Snapshot, known: Known, card: Scorecard, day: date
 
 
 def _moved(
-    cards: list[Scorecard], profiles: list[tuple[Profile, date]], purpose: str
+    cards: list[Scorecard],
+    profiles: list[tuple[Profile, date]],
+    priors: Mapping[Version, Priors],
+    purpose: str,
 ) -> tuple[Counter[tuple[str, str]], list[Mover]]:
     moved: Counter[tuple[str, str]] = Counter()
     fallen = []
     for profile, day in profiles:
         before = profile.previous[purpose]
-        for scored in score_profile(cards, profile, day):
+        for scored in score_profile(cards, profile, day, priors):
             after = scored.health
             if after.band != before.band:
                 moved[before.band, after.band] += 1

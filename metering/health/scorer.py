@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from metering.health.known import list_customers, midnight_after
+from metering.health.priors import Freezer
 from metering.health.scoring import DayScores, Measure, keep, score_accounts
 from metering.limits import Limits
 from metering.reach import EVERYTHING
@@ -44,6 +45,7 @@ class Scorer:
         self._database = database
         self._measure = measure
         self._limits = limits
+        self._freezer = Freezer(database, limits)
 
     async def run(self, now: datetime) -> Done | None:
         """Do a page of what is to be done. None where another one is at work."""
@@ -59,6 +61,7 @@ class Scorer:
     async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
         """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
         since = {row["account"]: row["since"] for row in dirty}
+        await self._freezer.run(today)
         first = max(min(since.values()), today - self._limits.health_restated_days_max * _DAY)
         rows = await connection.fetch(sql("health.list_scored_days"), first, today)
         scores = 0
@@ -79,6 +82,7 @@ class Scorer:
         day = days["under_way"] or await self._next_day(connection, days["completed"], now)
         if day is None:
             return _NOTHING
+        await self._freezer.run(day)
         async with self._snapshot() as snapshot:
             accounts = await list_customers(snapshot, days["through"], self._limits.health_page_accounts, day)
         if not accounts:

@@ -727,6 +727,21 @@ scorecard: Final = sa.Table(
     sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
 )
 
+# What is usual among those whom a version of a scorecard scores, from a day on: computed once in a month, and then kept. The path
+# of a measure as a JSON list.
+scorecard_prior: Final = sa.Table(
+    "scorecard_prior",
+    METADATA,
+    _text("key", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("since", sa.Date, nullable=False),
+    _text("path", required=True),
+    sa.Column("prior", sa.Double, nullable=False),
+    sa.Column("peers", sa.Integer, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.PrimaryKeyConstraint("key", "version", "since", "path"),
+)
+
 # What is known of each metric of a subject on a day, as it was measured last.
 measured: Final = sa.Table(
     "measured",

@@ -1,4 +1,4 @@
-"""Interventions: what was done for whom, who was left alone by lot, and what it was to move.
+"""Interventions: what was done for whom, who was left alone by lot, and what it was to move; and priors of peers.
 
 Kind: pre (additive; the previous release runs on it)
 """
@@ -41,15 +41,27 @@ CREATE TABLE intervention_audience (
     CONSTRAINT intervention_audience_intervention_fkey FOREIGN KEY (intervention) REFERENCES intervention (key)
 )
 """
+_PRIOR = """
+CREATE TABLE scorecard_prior (
+    key         text COLLATE "C" NOT NULL,
+    version     integer NOT NULL,
+    since       date NOT NULL,
+    path        text COLLATE "C" NOT NULL,
+    prior       double precision NOT NULL,
+    peers       integer NOT NULL,
+    computed_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT scorecard_prior_pkey PRIMARY KEY (key, version, since, path)
+)
+"""
 
 
 def upgrade() -> None:
-    """Make both tables."""
-    for statement in (_INTERVENTION, _AUDIENCE):
+    """Make the tables."""
+    for statement in (_INTERVENTION, _AUDIENCE, _PRIOR):
         op.execute(statement)
 
 
 def downgrade() -> None:
-    """Remove both: what was done, and for whom, is forgotten."""
-    for table in ("intervention_audience", "intervention"):
+    """Remove them: what was done, and for whom, is forgotten; priors are computed anew."""
+    for table in ("scorecard_prior", "intervention_audience", "intervention"):
         op.execute(f"DROP TABLE {table}")

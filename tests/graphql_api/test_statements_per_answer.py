@@ -62,6 +62,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "interventions": "",
     "intervention": '(key: "webinar")',
     "holdOut": '(input: {intervention: "webinar", percent: 50, keys: ["acme"]})',
+    "deviceMix": '(asOf: "2026-10-06")',
     "backtest": '(input: {scorecard: "account", from: "2026-10-01", to: "2026-11-01", horizonDays: 2})',
     "alertRules": "",
     "alerts": "(first: 200)",
