@@ -119,7 +119,7 @@ class Health:
         if count is not None and count < 0:
             raise InvalidInputError([InputIssue(("first",), "This is below zero; leave it out for all drivers.")])
         ordered = sorted(self.shown.drivers, key=lambda each: -abs(each.contribution))
-        return [_driver(each) for each in ordered[:count]]
+        return [driver_of(each) for each in ordered[:count]]
 
     @strawberry.field(description="What caps and overrides did, and why.")
     def adjustment(self) -> Driver | None:
@@ -213,17 +213,19 @@ async def _change(before_asked: Asked, after_asked: Asked, context: Context) -> 
         named = [each for each in (before, after) if each is not None]
         found = disclosed_change(found, [cards.of((each.scorecard, each.version)) for each in named])
     return HealthChange(
-        since=found.since, difference=found.difference, parts=[_change_part(part) for part in found.parts]
+        since=found.since, difference=found.difference, parts=[change_part_of(part) for part in found.parts]
     )
 
 
-def _change_part(part: change.HealthChangePart) -> HealthChangePart:
+def change_part_of(part: change.HealthChangePart) -> HealthChangePart:
+    """A part of a change as it is shown."""
     return HealthChangePart(
         metric=part.metric, cause=part.cause, contribution=part.contribution, before=part.before, after=part.after
     )
 
 
-def _driver(driver: scores.Driver) -> Driver:
+def driver_of(driver: scores.Driver) -> Driver:
+    """A driver as it is shown."""
     return Driver(
         metric=driver.metric,
         path=list(driver.path),

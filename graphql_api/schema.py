@@ -41,6 +41,7 @@ from graphql_api.api_keys import (
     resolve_rotate_api_key,
 )
 from graphql_api.auth import Requires, requires
+from graphql_api.backtests import BacktestInput, BacktestResult, resolve_backtest
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
 from graphql_api.credits import (
@@ -72,6 +73,7 @@ from graphql_api.destinations import (
     resolve_put_destination,
     resolve_rotate_destination_secret,
 )
+from graphql_api.device_mix import DeviceMix, resolve_device_mix
 from graphql_api.early_warnings import (
     EarlyWarningConnection,
     PutWarningThresholdsInput,
@@ -103,6 +105,18 @@ from graphql_api.facts import (
     resolve_set_pulse,
 )
 from graphql_api.finding import resolve_node
+from graphql_api.interventions import (
+    HoldOutInput,
+    HoldOutResult,
+    InterventionConnection,
+    MeasuredIntervention,
+    RecordInterventionInput,
+    RecordInterventionResult,
+    resolve_hold_out,
+    resolve_intervention,
+    resolve_interventions,
+    resolve_record_intervention,
+)
 from graphql_api.left_out import given_or_none
 from graphql_api.live_usage import stream_usage_totals
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
@@ -445,6 +459,56 @@ class Query:
         """See graphql_api/early_warnings.py."""
         return await resolve_warning_thresholds(info)
 
+    @strawberry.field(
+        description="Interventions, by key. None for a caller that is bound to accounts.", **requires(Scope.HEALTH_READ)
+    )
+    async def interventions(
+        self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
+    ) -> InterventionConnection:
+        """See graphql_api/interventions.py."""
+        return await resolve_interventions(first, after or None, info)
+
+    @strawberry.field(
+        description="The intervention of this key, with what it did. Null for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def intervention(self, key: str, info: MeteringInfo) -> MeasuredIntervention | None:
+        """See graphql_api/interventions.py."""
+        return await resolve_intervention(key, info)
+
+    @strawberry.field(
+        description="Whom to leave alone, so that it can be told what an intervention did: asked before anything is done. "
+        "Nothing is kept, and the lot falls always the same.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def hold_out(self, input: HoldOutInput, info: MeteringInfo) -> HoldOutResult:
+        """See graphql_api/interventions.py."""
+        return await resolve_hold_out(input, info)
+
+    @strawberry.field(
+        description="Would a scorecard have warned? Its scores some time before customers left or stayed, as far as they were "
+        "known then, against what became of them. Not for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def backtest(self, input: BacktestInput, info: MeteringInfo) -> BacktestResult:
+        """See graphql_api/backtests.py."""
+        return await resolve_backtest(input, info)
+
+    @strawberry.field(
+        description="On which devices usage happened in the 28 days before a day, today unless given, and which features are "
+        "typical of each; of one account, or of all. It sees devices as events name them.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def device_mix(
+        self,
+        info: MeteringInfo,
+        account: str | None = strawberry.UNSET,
+        as_of: date | None = strawberry.UNSET,
+        first: int = 10,
+    ) -> DeviceMix:
+        """See graphql_api/device_mix.py."""
+        return await resolve_device_mix(account, as_of, first, info)
+
     @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
     async def api_keys(
         self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
@@ -679,6 +743,15 @@ class Mutation:
     async def override_health(self, input: OverrideHealthInput, info: MeteringInfo) -> OverrideHealthResult:
         """See graphql_api/facts.py."""
         return await resolve_override_health(input, info)
+
+    @strawberry.mutation(
+        description="Record what was done for customers, and whom it was meant for; or that it has ended. Safe to repeat: an "
+        "intervention is known by its key, and one that says something else is a Conflict.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def record_intervention(self, input: RecordInterventionInput, info: MeteringInfo) -> RecordInterventionResult:
+        """See graphql_api/interventions.py."""
+        return await resolve_record_intervention(input, info)
 
     @strawberry.mutation(
         description="Say what is known of a user from an instant on: these attributes and no others.",

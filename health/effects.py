@@ -24,13 +24,17 @@ PRE_WEEKS: Final = PLACEBO_WEEKS + PATH_WEEKS
 
 
 class Followed(msgspec.Struct, frozen=True, kw_only=True):
-    """A subject that could have been treated: the metric for 16 weeks before, the earliest first, and afterwards."""
+    """A subject that could have been treated: the metric for 16 weeks before, the earliest first, and afterwards.
+
+    Subjects of one cluster, as users of one account, are not independent of each other; alone, if it is empty.
+    """
 
     subject: str
     treated: bool
     before: tuple[float, ...]
     after: float
     segment: str = ""
+    cluster: str = ""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -139,7 +143,8 @@ def _adjusted(subjects: Sequence[Followed], outcomes: Sequence[float]) -> Estima
         ]
         for one in subjects
     ]
-    fit = least_squares(rows, outcomes) if rows else None
+    clusters = [one.cluster for one in subjects] if any(one.cluster for one in subjects) else None
+    fit = least_squares(rows, outcomes, clusters) if rows else None
     if fit is None or fit.errors[-1] is None:
         return None
     low, high = interval(fit.coefficients[-1], fit.errors[-1], fit.degrees)

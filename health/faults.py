@@ -208,7 +208,7 @@ def _parts_faults(
 
 def _measure_faults(measure: Measure, path: Path) -> Iterator[Fault]:
     yield from _curve_faults(measure.curve, (*path, "curve"))
-    yield from _number_faults(measure.prior, (*path, "prior"), most=SCORE_MAX)
+    yield from _number_faults(measure.constant_prior, (*path, "prior"), most=SCORE_MAX)
     yield from _number_faults(measure.shrink, (*path, "shrink"))
     yield from _number_faults(measure.fresh_days, (*path, "freshDays"))
     yield from _number_faults(measure.expires_days, (*path, "expiresDays"))

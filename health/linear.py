@@ -44,11 +44,13 @@ def solve(matrix: Sequence[Row], vector: Row) -> list[float] | None:
     return found
 
 
-def least_squares(rows: Sequence[Row], outcomes: Row) -> LeastSquares | None:
+def least_squares(rows: Sequence[Row], outcomes: Row, clusters: Sequence[str] | None = None) -> LeastSquares | None:
     """Regress outcomes on columns and a constant, which is not among them. None without a degree of freedom.
 
     The columns are centred, so the constant drops out and large levels cost no digits. HC3 divides each residual by
-    1 - leverage: what the point itself did to the line is taken back, also where points are few.
+    1 - leverage: what the point itself did to the line is taken back, also where points are few. Points of one cluster
+    are not independent of each other: what they did is added up before it is squared, and there are no more degrees of
+    freedom than clusters less one.
     """
     count, width = len(rows), len(rows[0]) if rows else 0
     means = [fsum(row[j] for row in rows) / count for j in range(width)] if rows else []
@@ -64,15 +66,21 @@ def least_squares(rows: Sequence[Row], outcomes: Row) -> LeastSquares | None:
         return None
     moments = [fsum(row[i] * (y - middle) for row, y in zip(x, outcomes, strict=True)) for i in range(len(kept))]
     slopes = [fsum(a * b for a, b in zip(line, moments, strict=True)) for line in inverse]
-    variances = [0.0] * len(kept)
-    for row, y in zip(x, outcomes, strict=True):
+    pulled: dict[object, list[float]] = {}
+    for place, (row, y) in enumerate(zip(x, outcomes, strict=True)):
         pull = [fsum(a * b for a, b in zip(line, row, strict=True)) for line in inverse]
         leverage = 1 / count + fsum(a * b for a, b in zip(pull, row, strict=True))
         residual = y - middle - fsum(a * b for a, b in zip(slopes, row, strict=True))
         # A point that alone decides a coefficient is met exactly, and tells nothing of the error.
         share = residual / (1 - leverage) if leverage < 1 - _PIVOT_MIN else 0.0
+        together = pulled.setdefault(place if clusters is None else clusters[place], [0.0] * len(kept))
         for at, value in enumerate(pull):
-            variances[at] += (value * share) ** 2
+            together[at] += value * share
+    variances = [fsum(together[at] ** 2 for together in pulled.values()) for at in range(len(kept))]
+    if clusters is not None:
+        degrees = min(degrees, len(pulled) - 1)
+        if degrees < 1:
+            return None
     found = dict(zip(kept, zip(slopes, variances, strict=True), strict=True))
     return LeastSquares(
         coefficients=tuple(found[j][0] if j in found else 0.0 for j in range(width)),

@@ -7,6 +7,8 @@ from typing import Final
 
 # A segment with fewer is widened by the caller, or not compared at all.
 PEERS_MIN: Final = 30
+# A median gives less away than a place does; of fewer it would say how one of them is.
+PRIOR_PEERS_MIN: Final = 10
 
 
 def percentile(value: float, peers: Sequence[float]) -> float | None:
@@ -19,4 +21,4 @@ def percentile(value: float, peers: Sequence[float]) -> float | None:
 
 def prior_of(scores: Sequence[float]) -> float | None:
     """A measure's prior: the median of its scores where it was observed. None where there are too few."""
-    return median(scores) if len(scores) >= PEERS_MIN else None
+    return median(scores) if len(scores) >= PRIOR_PEERS_MIN else None

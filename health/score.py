@@ -169,7 +169,7 @@ def _settled(measure: Measure, found: Measurement) -> Measurement:
 
 def _driver(leaf: Leaf, found: Measurement, weight: float, priors: Mapping[Path, float], as_of: date) -> Driver:
     measure = leaf.measure
-    prior = priors.get(leaf.path, measure.prior)
+    prior = priors.get(leaf.path, measure.constant_prior)
     if isinstance(found, Observed):
         value = found.percentile if measure.peers and found.percentile is not None else found.value
         score = score_at(measure.curve, value)

@@ -5,7 +5,7 @@ A scorecard never changes once it is published; a change is a new version. Score
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,10 @@ Scalar: TypeAlias = str | float | bool
 # The band of a score of which too little is known, and of a customer that has left.
 UNKNOWN_BAND: Final = "unknown"
 CHURNED_BAND: Final = "churned"
+
+
+# The score of an unknown value, where a card says no other: in the middle.
+PRIOR: Final = 50.0
 
 
 class Subject(Enum):
@@ -41,20 +45,25 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_
     `curve` is a line through points (value, score), flat on both sides of it; the only kind of curve there is.
     `weight` is its share among its siblings. With `peers`, the curve reads the value's percentile among peers (0 to 100).
     A value is fresh for `fresh_days`, then counts less from day to day until nothing is left of it at `expires_days`.
-    `prior` is the score that an unknown value is given, unless a median of peers is. With `shrink` k, a value of n
-    respondents counts n/(n+k). `note` says where the curve is from.
+    `prior` is the score that an unknown value is given: a number, or "peers", the median of whom the card scores. With
+    `shrink` k, a value of n respondents counts n/(n+k). `note` says where the curve is from.
     """
 
     metric: str
     weight: float
     curve: tuple[tuple[float, float], ...]
-    prior: float = 50.0
+    prior: float | Literal["peers"] = PRIOR
     peers: bool = False
     missing: Missing = Missing.PRIOR
     fresh_days: float | None = None
     expires_days: float | None = None
     shrink: float = 0.0
     note: str = ""
+
+    @property
+    def constant_prior(self) -> float:
+        """The prior where no median of peers is known."""
+        return PRIOR if isinstance(self.prior, str) else self.prior
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -61,6 +61,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     health_restated_days_max: int = 28
     health_page_accounts: int = 200
 
+    # What was done for customers, and what it did: how many one intervention is meant for, with how many others those treated
+    # are compared at most, and how many who would fall are shown by name.
+    intervention_subjects_max: int = 5_000
+    intervention_compared_max: int = 5_000
+    scorecard_movers_max: int = 100
+    # A back-test holds the scores of that many outcomes, of no more days than these, so many together.
+    backtest_outcomes_max: int = 2_000
+    backtest_days_max: int = 1_096
+    backtest_page_outcomes: int = 100
+
     # One correction
     reason_chars_max: int = 1_000
 

@@ -18,8 +18,9 @@ from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
 from metering.events import UsageEvent
 from metering.gauges import read_gauges
-from metering.health.band_migration import BandMigration, band_migration
+from metering.health.band_migration import Migrated, band_migration
 from metering.health.cards import ScorecardDraft, publish_scorecard, read_cards
+from metering.health.interventions import Intervention, InterventionOrder, record_intervention
 from metering.health.outcomes import OutcomeOrder, record_outcomes
 from metering.health.overriding import OverrideOrder, override_health
 from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
@@ -128,13 +129,17 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         """Record outcomes; see metering/health/outcomes.py."""
         return await record_outcomes(self.database, orders, key, self.limits)
 
+    async def record_intervention(self, order: InterventionOrder, key: Caller) -> Intervention:
+        """Record an intervention; see metering/health/interventions.py."""
+        return await record_intervention(self.database, order, key, self.limits)
+
     async def override_health(self, order: OverrideOrder, key: Caller) -> SubjectRef:
         """Bound a score; see metering/health/overriding.py."""
         return await override_health(self.database, order, key, self.limits)
 
     async def publish_scorecard(
         self, draft: ScorecardDraft, key: Caller, *, dry_run: bool
-    ) -> tuple[Scorecard, list[BandMigration]]:
+    ) -> tuple[Scorecard, Migrated]:
         """Publish a scorecard, or say what it would be; and who moves from band to band by it, as of today."""
         # Looked at before it is published: those who have a score have it by the cards that were in force.
         async with self.snapshot(EVERYTHING) as snapshot:

@@ -44,7 +44,6 @@ def configure_logs(level: str, form: Form = "json") -> None:
         cache_logger_on_first_use=True,
     )
 
-
     logging.root.handlers = [_OfLibraries(logging.WARNING)]
 
 

@@ -55,12 +55,7 @@ async def publish_scorecard(
     """
     if key.accounts is not None:
         raise ForbiddenError(f"The key {key.prefix} is bound to accounts; a scorecard is everyone's.")
-    named = [
-        *name_issues(draft.key, ("input", "key"), limits),
-        *name_issues(draft.purpose, ("input", "purpose"), limits),
-    ]
-    if named:
-        raise InvalidInputError(named)
+    _check_names(draft, limits)
     async with database.transaction() as connection:
         # One at a time: cards are looked at together.
         await connection.execute(sql("attributes.take_turns"), "scorecards")
@@ -72,6 +67,15 @@ async def publish_scorecard(
         if dry_run:
             return Published(card, published_at=None)
         return await _publish(connection, card, key)
+
+
+def _check_names(draft: ScorecardDraft, limits: Limits) -> None:
+    named = [
+        *name_issues(draft.key, ("input", "key"), limits),
+        *name_issues(draft.purpose, ("input", "purpose"), limits),
+    ]
+    if named:
+        raise InvalidInputError(named)
 
 
 async def _publish(connection: Connection, card: Scorecard, key: Caller) -> Published:
@@ -158,6 +162,12 @@ class Cards:
     def purposes(self, subject: Subject) -> tuple[str, ...]:
         """For what subjects of this kind are scored."""
         return tuple(sorted({card.purpose for card in self.all if card.subject is subject}))
+
+    def checked(self, draft: ScorecardDraft, limits: Limits) -> Scorecard:
+        """The version that a draft would be. Raises InvalidInputError with every fault; ConflictError as publishing does."""
+        _check_names(draft, limits)
+        newest = next((each for each in self.newest if each.card.key == draft.key), None)
+        return _checked(draft, newest, [each.card for each in self.newest])
 
     def with_draft(self, card: Scorecard) -> "Cards":
         """As they would be with one more."""

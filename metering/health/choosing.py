@@ -3,20 +3,24 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from math import fsum
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.overrides import Override
 from health.score import Health, evaluate
-from health.scorecards import CHURNED_BAND, Scalar, Scorecard, card_for
+from health.scorecards import CHURNED_BAND, Path, Scalar, Scorecard, card_for
 from health.stages import Life, Stage, stage_of
+from metering.health.cards import Version
 from metering.health.records import Scored
 from metering.subjects import SubjectRef
 
 # What a condition on a card may ask besides what was said of a subject.
 STAGE: Final = "stage"
+# What is usual among those whom a version of a scorecard scores, by measure.
+Priors: TypeAlias = Mapping[Path, float]
+_NO_PRIORS: Final[Mapping[Version, Priors]] = {}
 
 
 class Contract(msgspec.Struct, frozen=True):
@@ -46,8 +50,13 @@ def stage_of_account(lives: Iterable[Life], day: date) -> Stage | None:
     return next((stage for stage in order if stage in stages), None)
 
 
-def score_profile(cards: Sequence[Scorecard], profile: Profile, as_of: date) -> Iterator[Scored]:
-    """The scores of a subject, one for each purpose that a card is for. Who has left keeps the last score, once."""
+def score_profile(
+    cards: Sequence[Scorecard], profile: Profile, as_of: date, priors: Mapping[Version, Priors] = _NO_PRIORS
+) -> Iterator[Scored]:
+    """The scores of a subject, one for each purpose that a card is for. Who has left keeps the last score, once.
+
+    `priors` are those of peers, by version of a card.
+    """
     purposes = {card.purpose for card in cards if card.subject is profile.ref.subject}
     for purpose in sorted(purposes):
         previous = profile.previous.get(purpose)
@@ -61,6 +70,7 @@ def score_profile(cards: Sequence[Scorecard], profile: Profile, as_of: date) -> 
                 card,
                 profile.measurements,
                 as_of=as_of,
+                priors=priors.get((card.key, card.version), {}),
                 overrides=profile.overrides.get(purpose, ()),
                 previous_band=None if previous is None else previous.band,
             )

@@ -25,7 +25,11 @@ def internal_paths(card: Scorecard) -> frozenset[Path]:
     # Expressions may be made of each other: as often as there are any, each is looked at again.
     for _ in card.expressions:
         internal |= {name for name, made in card.expressions.items() if internal & set(metrics_in(made))}
-    return frozenset(leaf.path for leaf in leaves_of(card) if leaf.measure.peers or leaf.measure.metric in internal)
+    return frozenset(
+        leaf.path
+        for leaf in leaves_of(card)
+        if leaf.measure.peers or leaf.measure.prior == "peers" or leaf.measure.metric in internal
+    )
 
 
 def disclosed(health: Health, card: Scorecard) -> Health:
@@ -33,10 +37,13 @@ def disclosed(health: Health, card: Scorecard) -> Health:
     internal = internal_paths(card)
     hidden = [driver for driver in health.drivers if driver.path in internal]
     drivers = tuple(driver for driver in health.drivers if driver.path not in internal)
+    # What is usual among others would stand in the baseline: it is the card's constant there, and the rest is not disclosed.
+    constants = {leaf.path: leaf.measure.constant_prior for leaf in leaves_of(card)}
+    usual = fsum(driver.weight * (driver.prior - constants[driver.path]) for driver in hidden)
     if hidden:
-        drivers = (*drivers, _together(hidden))
+        drivers = (*drivers, _together(hidden, usual))
     adjustment = None if health.adjustment is None else Adjustment(health.adjustment.contribution, UNDISCLOSED)
-    return msgspec.structs.replace(health, drivers=drivers, adjustment=adjustment)
+    return msgspec.structs.replace(health, baseline=health.baseline - usual, drivers=drivers, adjustment=adjustment)
 
 
 def disclosed_change(change: HealthChange, cards: Iterable[Scorecard]) -> HealthChange:
@@ -49,7 +56,7 @@ def disclosed_change(change: HealthChange, cards: Iterable[Scorecard]) -> Health
     return msgspec.structs.replace(change, parts=tuple(parts))
 
 
-def _together(hidden: list[Driver]) -> Driver:
+def _together(hidden: list[Driver], usual: float) -> Driver:
     weight = fsum(driver.weight for driver in hidden)
     prior = fsum(driver.weight * driver.prior for driver in hidden) / weight if weight else hidden[0].prior
     return Driver(
@@ -59,6 +66,6 @@ def _together(hidden: list[Driver]) -> Driver:
         weight=weight,
         prior=prior,
         known=0.0,
-        contribution=fsum(driver.contribution for driver in hidden),
+        contribution=fsum([usual, *(driver.contribution for driver in hidden)]),
         reason=UNDISCLOSED,
     )

@@ -117,7 +117,8 @@ def change_of(
     again = None
     if (before.scorecard, before.version) != (after.scorecard, after.version) and facts is not None:
         # What the other card alone does is told as weight, and not as the customer's doing.
-        again = evaluate(cards.of((after.scorecard, after.version)), facts, as_of=before.as_of)
+        priors = {driver.path: driver.prior for driver in after.drivers}
+        again = evaluate(cards.of((after.scorecard, after.version)), facts, as_of=before.as_of, priors=priors)
     return msgspec.structs.replace(change_between(before, after, at_new_version=again), since=since)
 
 

@@ -16,6 +16,7 @@ from metering.health.early_warnings import warn, watch
 from metering.health.known import list_customers, midnight_after
 from metering.health.measuring import find_norms
 from metering.health.norms import CHANGED_SHARE_MAX
+from metering.health.priors import Freezer
 from metering.health.scoring import DayScores, Measure, keep, score_accounts
 from metering.health.thresholds import FIRST, PutThresholds, read_thresholds
 from metering.limits import Limits
@@ -66,6 +67,7 @@ class Scorer:
         self._database = database
         self._measure = measure
         self._limits = limits
+        self._freezer = Freezer(database, limits)
 
     async def run(self, now: datetime) -> Done | None:
         """Do a page of what is to be done. None where another one is at work."""
@@ -89,6 +91,7 @@ class Scorer:
     async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
         """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
         since = {row["account"]: row["since"] for row in dirty}
+        await self._freezer.run(today)
         first = max(min(since.values()), today - self._limits.health_restated_days_max * _DAY)
         rows = await connection.fetch(sql("health.list_scored_days"), first, today)
         scores = 0
@@ -109,6 +112,7 @@ class Scorer:
         day = days["under_way"] or await self._next_day(connection, days["completed"], now)
         if day is None:
             return _NOTHING
+        await self._freezer.run(day)
         async with self._snapshot() as snapshot:
             accounts = await list_customers(snapshot, days["through"], self._limits.health_page_accounts, day)
         if not accounts:

@@ -15,9 +15,10 @@ from health.measurements import Measurement
 from health.score import Health
 from health.scorecards import Scorecard, Subject
 from health.stages import Stage, stage_of
-from metering.health.cards import read_cards
-from metering.health.choosing import Contract, Profile, of_subscriptions, score_profile, stage_of_account
+from metering.health.cards import Version, read_cards
+from metering.health.choosing import Contract, Priors, Profile, of_subscriptions, score_profile, stage_of_account
 from metering.health.known import Known, read_known, read_previous
+from metering.health.priors import priors_of
 from metering.health.records import Scored, adjustment_json, drivers_json, metrics_json
 from metering.store.pool import Connection
 from metering.store.queries import sql
@@ -48,8 +49,9 @@ async def score_accounts(snapshot: Snapshot, measure: Measure, accounts: Sequenc
     measured = await measure(snapshot, known.refs, day + timedelta(days=1))
     purposes = {subject: sorted({card.purpose for card in cards if card.subject is subject}) for subject in Subject}
     previous = await read_previous(snapshot, known.refs, purposes, day - timedelta(days=1))
+    priors = await priors_of(snapshot, cards, day)
     # A moment of calculation for each subject: others are served meanwhile.
-    return await asyncio.to_thread(_evaluated, cards, known, measured, previous, day)
+    return await asyncio.to_thread(_evaluated, cards, known, measured, previous, priors, day)
 
 
 def _evaluated(
@@ -57,6 +59,7 @@ def _evaluated(
     known: Known,
     measured: Measured,
     previous: Mapping[SubjectRef, Mapping[str, Health]],
+    priors: Mapping[Version, Priors],
     day: date,
 ) -> DayScores:
     stages = {
@@ -81,7 +84,7 @@ def _evaluated(
             overrides=known.overrides.get(ref, {}),
             previous=previous.get(ref, {}),
         )
-        for each in score_profile(cards, profile, day):
+        for each in score_profile(cards, profile, day, priors):
             scored.append(each)
             if ref.subject is Subject.SUBSCRIPTION and each.purpose == "health":
                 scores[ref] = each.health

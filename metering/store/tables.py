@@ -734,6 +734,21 @@ scorecard: Final = sa.Table(
     sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
 )
 
+# What is usual among those whom a version of a scorecard scores, from a day on: computed once in a month, and then kept. The path
+# of a measure as a JSON list.
+scorecard_prior: Final = sa.Table(
+    "scorecard_prior",
+    METADATA,
+    _text("key", required=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("since", sa.Date, nullable=False),
+    _text("path", required=True),
+    sa.Column("prior", sa.Double, nullable=False),
+    sa.Column("peers", sa.Integer, nullable=False),
+    sa.Column("computed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.PrimaryKeyConstraint("key", "version", "since", "path"),
+)
+
 # What is known of each metric of a subject on a day, as it was measured last.
 measured: Final = sa.Table(
     "measured",
@@ -873,6 +888,41 @@ warning_thresholds: Final = sa.Table(
     sa.Column("thresholds", postgresql.JSONB, nullable=False),
     sa.Column("put_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
     _text("put_by", required=True),
+)
+
+# What was done for customers, and what it was to move. Content is a hash of all that it says but for when it ended.
+intervention: Final = sa.Table(
+    "intervention",
+    METADATA,
+    _text("key", required=True),
+    _text("kind", required=True),
+    # Of which kind all of its audience is.
+    _text("subject", required=True),
+    sa.Column("started_on", sa.Date, nullable=False),
+    sa.Column("ended_on", sa.Date),
+    _text("metric", required=True),
+    sa.Column("window_days", sa.Integer, nullable=False),
+    sa.Column("holdout_percent", sa.Double, nullable=False),
+    _text("segment_by"),
+    # As health/needs.py has it.
+    sa.Column("need", postgresql.JSONB),
+    _text("note"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    *_learned(),
+    sa.PrimaryKeyConstraint("key"),
+    sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    sa.CheckConstraint("ended_on IS NULL OR ended_on >= started_on", name="period"),
+)
+
+# Whom it was meant for; who is held out was left alone, by lot.
+intervention_audience: Final = sa.Table(
+    "intervention_audience",
+    METADATA,
+    sa.Column("intervention", TEXT, sa.ForeignKey("intervention.key", name="intervention_audience_intervention_fkey")),
+    _text("account", required=True),
+    _text("key", required=True),
+    sa.Column("held_out", sa.Boolean, nullable=False),
+    sa.PrimaryKeyConstraint("intervention", "account", "key"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

@@ -7,7 +7,7 @@ Kind: pre (additive; the previous release runs on it: it notes less, and a loop 
 from alembic import op
 
 revision = "0022"
-down_revision = "0019"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

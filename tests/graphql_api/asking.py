@@ -57,7 +57,7 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "types": ["alert", "alert.raised", "Nothing!"],
     "url": ["https://hooks.test/", "http://127.0.0.1/"],
     "prefix": ["", "a", "s", "mk_", "m"],
-    "key": ["calls", "basic", "level", *_SUBSCRIPTIONS, *_ACCOUNTS],
+    "key": ["calls", "basic", "level", "webinar", *_SUBSCRIPTIONS, *_ACCOUNTS],
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
     "meters": ["calls", "nothing"],
     "plan": ["basic", "nothing"],
@@ -72,6 +72,12 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "externalId": ["r-1", "r-2"],
     "note": ["as they say", " "],
     "currencyCode": ["EUR"],
+    "keys": _ACCOUNTS,
+    "kind": ["webinar"],
+    "intervention": ["webinar", "nothing"],
+    "scorecard": ["account", "nothing"],
+    "metric": ["score", "seats", "nothing"],
+    "segmentBy": ["segment"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "first": [1, 2, 3, 50, 1_000],
@@ -85,6 +91,8 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "top": [1, 3, 100],
     "everySeconds": [5, 60],
     "days": [1, 400],
+    "windowDays": [1, 28],
+    "horizonDays": [2, 90],
 }
 
 

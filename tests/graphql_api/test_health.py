@@ -48,7 +48,10 @@ PUBLISH: Final = """
 mutation ($input: ScorecardInput!, $dryRun: Boolean!) {
   publishScorecard(input: $input, dryRun: $dryRun) {
     __typename
-    ... on PublishScorecardSuccess { scorecard { key version } bandMigration { from to subjects } }
+    ... on PublishScorecardSuccess {
+      scorecard { key version } bandMigration { from to subjects }
+      worstMovers(first: 2) { account key from to scoreBefore scoreAfter parts { metric cause contribution } drivers { metric } }
+    }
     ... on InvalidInput { issues { path message } }
     ... on Conflict { message }
   }
@@ -323,6 +326,21 @@ def test_every_fault_of_a_scorecard_is_told(world: World) -> None:
     assert [["input", "definition", "when"]] == [issue["path"] for issue in answer["issues"]]
     given = {"key": "account", "subject": "SUBSCRIPTION", "definition": CARD}
     assert "Conflict" == world.api.ask(PUBLISH, {"input": given, "dryRun": False})["publishScorecard"]["__typename"]
+
+
+def test_a_dry_run_names_who_falls_furthest(world: World) -> None:
+    """Those whose score would fall most come first, also within their band, with parts that add up, all of them the card's."""
+    other = {**CARD, "tree": [CARD["tree"][0], {**CARD["tree"][1], "curve": [[-100, 0], [20, 20], [100, 100]]}]}
+    variables = {"input": {"key": "account", "subject": "ACCOUNT", "definition": other}, "dryRun": True}
+    movers = world.api.ask(PUBLISH, variables)["publishScorecard"]["worstMovers"]
+    # A survey of 20 came to 60 by the card before; beta is held down by its cap, and stays.
+    assert [("acme", "low", "low", 30.0, 10.0), ("gamma", "low", "low", 30.0, 10.0)] == [
+        (each["key"], each["from"], each["to"], each["scoreBefore"], each["scoreAfter"]) for each in movers
+    ]
+    for each in movers:
+        assert fsum(part["contribution"] for part in each["parts"]) + 20.0 == EXACT
+        assert {("nps", "WEIGHT")} == {(part["metric"], part["cause"]) for part in each["parts"]}
+        assert ["pulse", "nps"] == [driver["metric"] for driver in each["drivers"]]
 
 
 def test_a_dry_run_says_what_publishing_does(world: World) -> None:

@@ -70,6 +70,12 @@ mutation ($input: PutAlertRuleInput!) { putAlertRule(input: $input) { __typename
 _DESTINATION: Final = """
 mutation ($input: PutDestinationInput!) { putDestination(input: $input) { __typename ... on Problem { message } } }
 """
+_INTERVENTION: Final = """
+mutation ($input: RecordInterventionInput!) { recordIntervention(input: $input) { __typename ... on Problem { message } } }
+"""
+_OUTCOMES: Final = """
+mutation ($input: [OutcomeInput!]!) { recordOutcomes(input: $input) { __typename ... on Problem { message } } }
+"""
 _CORRECT: Final = """
 mutation ($input: CorrectEventInput!) { correctEvent(input: $input) { __typename ... on Problem { message } } }
 """
@@ -214,6 +220,15 @@ def evaluate(url: str, *instants: str) -> None:
     asyncio.run(run())
 
 
+def intervene(api: Api, accounts: Sequence[str]) -> None:
+    """Something that was done for these accounts, and what became of them."""
+    need = {"metric": "pulse", "atMost": 3}
+    given = {"key": "webinar", "kind": "webinar", "keys": accounts, "startedOn": "2026-10-02", "windowDays": 1}
+    done(api, _INTERVENTION, input={**given, "metric": "score", "segmentBy": "segment", "need": need})
+    outcome = {"subject": "ACCOUNT", "kind": "CHURNED", "at": "2026-10-05T00:00:00Z", "source": "crm"}
+    done(api, _OUTCOMES, input=[{**outcome, "key": account} for account in accounts])
+
+
 async def _tell(url: str) -> None:
     """Publish something just now: what was told of as long ago as usage is, is forgotten."""
     database = await Database.connect(Settings(database_url=url), LIMITS)
@@ -340,6 +355,7 @@ def add_first(api: Api) -> None:
         bill(api, f"s-{account}-1")
         refuse(api, account)
     _sneak(api, "beta")
+    intervene(api, OTHERS)
     watch(api, "a-others", OTHERS)
     watch(api, "of-everyone", [MINE, *OTHERS], user={"in": ["mole"]})
 

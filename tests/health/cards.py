@@ -133,7 +133,7 @@ def _down(
         if isinstance(part, Group):
             leaves += _down(part.parts, (*path, part.name), own, found, priors)
             continue
-        prior = Fraction(priors.get((*path, part.metric), part.prior))
+        prior = Fraction(priors.get((*path, part.metric), part.constant_prior))
         one = found.get(part.metric, Unknown())
         if isinstance(one, Observed) and part.peers and one.percentile is None:
             one = Unknown()

@@ -201,3 +201,27 @@ def test_quantiles_are_those_of_the_tables(degrees: float, quantile: float) -> N
     """Student's 97.5 % quantiles are those of printed tables, to 0.001."""
     assert t_quantile(0.975, degrees) == pytest.approx(quantile, abs=1e-3)
     assert interval(5, 2, degrees) == pytest.approx((5 - 2 * quantile, 5 + 2 * quantile), abs=3e-3)
+
+
+def test_points_of_one_cluster_are_one_piece_of_evidence() -> None:
+    """The error of a slope adds up a cluster before it squares, as the formula for one column has it; alone, each is itself."""
+    rng = random.Random(7)
+    clusters = [str(at // 5) for at in range(60)]
+    shared = {cluster: rng.gauss(0, 3) for cluster in clusters}
+    rows = [[float(int(cluster) % 2)] for cluster in clusters]
+    outcomes = [row[0] + shared[cluster] + rng.gauss(0, 1) for row, cluster in zip(rows, clusters, strict=True)]
+    together, alone = least_squares(rows, outcomes, clusters), least_squares(rows, outcomes)
+    assert together is not None
+    assert alone is not None
+    assert alone == least_squares(rows, outcomes, [str(at) for at in range(60)])
+
+    middle, size = fmean(row[0] for row in rows), sum((row[0] - 0.5) ** 2 for row in rows)
+    moved: dict[str, float] = {}
+    for row, outcome, cluster in zip(rows, outcomes, clusters, strict=True):
+        x = row[0] - middle
+        residual = outcome - fmean(outcomes) - together.coefficients[0] * x
+        moved[cluster] = moved.get(cluster, 0) + x * residual / (1 - 1 / 60 - x * x / size)
+    assert together.errors[0] == pytest.approx(math.sqrt(sum(one**2 for one in moved.values())) / size)
+    assert (11, 58) == (together.degrees, alone.degrees)
+    assert (together.errors[0] or 0) > 1.5 * (alone.errors[0] or 0)
+    assert least_squares(rows, outcomes, ["one"] * 60) is None

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from health.definitions import Unreadable, definition_of, scorecard_of
 from health.measurements import Observed
-from health.peers import PEERS_MIN, percentile, prior_of
+from health.peers import PEERS_MIN, PRIOR_PEERS_MIN, percentile, prior_of
 from health.score import DriverState, evaluate
 from health.scorecards import Condition, Scalar, Scorecard, Subject, card_for, leaves_of
 from tests.health.cards import AS_OF, card, measure
@@ -63,15 +64,17 @@ def test_conditions_compare_like_with_like(
 
 
 def test_a_percentile_is_a_place_among_peers() -> None:
-    """Against counting one by one: those below, and half of those alike; with fewer than 30 peers there is none."""
+    """Against counting one by one: those below, and half of those alike; with fewer than 30 peers there is none, and
+    with fewer than 10 no median either.
+    """
     rng = random.Random(1)
     for _ in range(200):
         peers = [float(rng.randint(0, 20)) for _ in range(rng.randint(1, 60))]
         value = rng.choice([rng.uniform(-1, 21), float(rng.randint(0, 20))])
         place = percentile(value, peers)
+        assert (prior_of(peers) is None) == (len(peers) < PRIOR_PEERS_MIN)
         if len(peers) < PEERS_MIN:
             assert place is None
-            assert prior_of(peers) is None
             continue
         below = sum(peer < value for peer in peers)
         alike = sum(peer == value for peer in peers)
@@ -100,3 +103,22 @@ def test_priors_are_by_path_and_belong_to_their_version() -> None:
 
     assert [70.0, 20.0] == [driver.prior for driver in health.drivers]
     assert (45.0, 55.0) == (health.baseline, health.score)
+
+
+def test_a_prior_of_peers_is_the_middle_until_there_are_some() -> None:
+    """A card may ask for the median of peers in words; where none is known it is 50, and with another word it is no card."""
+    definition = {
+        **definition_of(card(measure("a"))),
+        "tree": [{"metric": "a", "weight": 1, "curve": [[0, 0]], "prior": "peers"}],
+    }
+    named = {"key": "k", "version": 1, "subject": Subject.ACCOUNT, "purpose": "health"}
+    read = scorecard_of(definition, **named)
+    assert isinstance(read, Scorecard)
+    (leaf,) = leaves_of(read)
+    assert "peers" == leaf.measure.prior == definition_of(read)["tree"][0]["prior"]
+    health = [evaluate(read, {}, as_of=AS_OF, priors=priors) for priors in ({}, {leaf.path: 80.0})]
+    assert [50.0, 80.0] == [each.baseline for each in health]
+    other = {**definition, "tree": [{**definition["tree"][0], "prior": "others"}]}
+    refused = scorecard_of(other, **named)
+    assert isinstance(refused, Unreadable)
+    assert [("tree", "0", "prior")] == [fault.path for fault in refused.faults]
