@@ -104,6 +104,7 @@ async def _reached(database_url: str) -> tuple[str | None, str | None]:
             row = await connection.fetchrow(
                 "SELECT max(version_num), obj_description('alembic_version'::regclass, 'pg_class') FROM alembic_version"
             )
+            assert row is not None, "an aggregate is of one row"
             return row[0], row[1]
         finally:
             await connection.close()
