@@ -90,14 +90,6 @@ async def read_readiness(database: Database) -> Readiness:
     )
 
 
-async def _migrated(connection: Connection, revision: str, needed: str) -> Status:
-    """Whether this release can work on the schema: its own, or the next one's, as long as that was only added to."""
-    if revision == needed:
-        return Status.PASS
-    noted = await connection.fetchval(sql("revisions.read_tightening"))
-    return Status.WARN if migrate.works_on(revision, noted) else Status.FAIL
-
-
 def _notifications(runs: Any, milliseconds: float) -> Check:
     """Whether rules are evaluated and what is due is sent: a warning where they are not, for usage is taken all the same."""
     now, due_at = runs["now"], runs["due_at"]
@@ -117,6 +109,14 @@ def _notifications(runs: Any, milliseconds: float) -> Check:
         return Check("notifications", Status.PASS, f"rules are evaluated, notifications sent{waits}", milliseconds)
     outside = "rules are not evaluated, or notifications not sent"
     return Check("notifications", Status.WARN, f"{', '.join(faults)}{waits}", milliseconds, outside=outside)
+
+
+async def _migrated(connection: Connection, revision: str, needed: str) -> Status:
+    """Whether this release can work on the schema: its own, or the next one's, as long as that was only added to."""
+    if revision == needed:
+        return Status.PASS
+    noted = await connection.fetchval(sql("revisions.read_tightening"))
+    return Status.WARN if migrate.works_on(revision, noted) else Status.FAIL
 
 
 def _milliseconds_since(started: float) -> float:
