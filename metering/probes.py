@@ -11,7 +11,7 @@ import msgspec
 from metering.errors import MeteringError
 from metering.lead import LEAD_LOCK
 from metering.store import migrate
-from metering.store.pool import Database
+from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
 # The refresher rolls an hour up minutes after it ended; three hours behind, something is wrong with it.
@@ -72,6 +72,7 @@ async def read_readiness(database: Database) -> Readiness:
     try:
         async with database.connection() as connection:
             revision = await connection.fetchval(sql("probes.read_revision"))
+            migrated = await _migrated(connection, revision, needed)
             row = await connection.fetchrow(sql("rollups.count_pending"))
             if revision == needed:
                 runs = await connection.fetchrow(sql("loops.read_runs"))
@@ -84,7 +85,6 @@ async def read_readiness(database: Database) -> Readiness:
     assert row is not None, "the first migration puts one row there"
     milliseconds = _milliseconds_since(started)
     lag = row["now"] - row["complete_at"]
-    migrated = Status.PASS if revision == needed else Status.FAIL
     rolled_up = Status.WARN if lag > _ROLLUP_LAG_WARN else Status.PASS
     complete = f"complete up to {row['complete_at']:%FT%TZ}"
     return Readiness(
@@ -137,6 +137,14 @@ def _notifications(runs: Any, milliseconds: float) -> Check:
         return Check("notifications", Status.PASS, f"rules are evaluated, notifications sent{waits}", milliseconds)
     outside = "rules are not evaluated, or notifications not sent"
     return Check("notifications", Status.WARN, f"{', '.join(faults)}{waits}", milliseconds, outside=outside)
+
+
+async def _migrated(connection: Connection, revision: str, needed: str) -> Status:
+    """Whether this release can work on the schema: its own, or the next one's, as long as that was only added to."""
+    if revision == needed:
+        return Status.PASS
+    noted = await connection.fetchval(sql("revisions.read_tightening"))
+    return Status.WARN if migrate.works_on(revision, noted) else Status.FAIL
 
 
 def _milliseconds_since(started: float) -> float:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from metering.store.migrate import tightening
 from metering.store.tables import METADATA
 
 LOCK = 0x6D65_7472_6D69_6772  # "metrmigr"
@@ -26,6 +27,16 @@ def run(connection: sa.Connection) -> None:
     context.configure(connection=connection, target_metadata=METADATA, transactional_ddl=True)
     with context.begin_transaction():
         context.run_migrations()
+        note_tightening(connection)
+
+
+def note_tightening(connection: sa.Connection) -> None:
+    """Leave with the database which migration took something away last: a release that knows it works on all that came since."""
+    heads = context.get_context().get_current_heads()
+    applied = context.script.walk_revisions(head=heads[0]) if heads else ()
+    note = tightening(next((script.revision for script in applied if "_post_" in script.path), None))
+    if note != connection.scalar(sa.text("SELECT obj_description('alembic_version'::regclass, 'pg_class')")):
+        connection.execute(sa.text(f"COMMENT ON TABLE alembic_version IS '{note}'"))
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""The image and the compose file: pinned, without secrets, not root, and started in the right order.
+"""The image, the compose file and what nginx reads: pinned, without secrets, not root, and started in the right order.
 
 No container engine is needed: the files are read as text, and the health check's command is run as it stands there.
 PyYAML is not among our locked packages, so the compose file is kept in a plain form that a few lines can read.
@@ -6,6 +6,7 @@ PyYAML is not among our locked packages, so the compose file is kept in a plain 
 
 import http.server
 import json
+import math
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from metering.limits import LIMITS
 
@@ -148,7 +150,7 @@ def test_migrate_and_service_use_the_same_database() -> None:
 
 def test_no_secret_is_in_the_compose_file() -> None:
     """Each secret comes from outside, and the password has no default: without one, Compose stops and says so."""
-    environments = [service["environment"] for service in compose()["services"].values()]
+    environments = [service.get("environment", {}) for service in compose()["services"].values()]
     secrets = [value for values in environments for name, value in values.items() if SECRET_NAME.search(name)]
     passwords = [match for match in INTERPOLATION.findall(json.dumps(environments)) if match[0] == "POSTGRES_PASSWORD"]
 
@@ -167,12 +169,14 @@ def test_env_example_names_what_the_compose_file_asks_for() -> None:
     assert [name for name, value in lines if SECRET_NAME.search(name) and value] == []
 
 
-def test_only_the_service_is_published_and_only_to_this_machine() -> None:
-    """The one published port is bound to the loopback address; the database has none."""
+def test_only_what_clients_ask_is_published_and_only_to_this_machine() -> None:
+    """The published ports, of a service and of the proxy, are bound to the loopback address; the database has none."""
     services = compose()["services"]
 
-    assert {name for name, service in services.items() if "ports" in service} == {"service"}
-    assert services["service"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
+        "service": ["127.0.0.1:8000:8000"],
+        "proxy": ["127.0.0.1:8080:8080"],
+    }
 
 
 def test_service_is_given_the_time_to_stop() -> None:
@@ -180,6 +184,83 @@ def test_service_is_given_the_time_to_stop() -> None:
     grace_seconds = int(compose()["services"]["service"]["stop_grace_period"].removesuffix("s"))
 
     assert grace_seconds > LIMITS.shutdown_seconds_max
+
+
+# ---------------------------------------------------------------- several machines
+
+
+def test_profile_many_adds_a_service_and_the_proxy() -> None:
+    """Without the profile there is one service and no proxy; with it two that differ in nothing but the published port."""
+    services = compose()["services"]
+    first, second = services["service"], services["second"]
+
+    assert {name for name, service in services.items() if "profiles" in service} == {"second", "proxy"}
+    assert services["proxy"]["profiles"] == ["many"]
+    assert {**first, "profiles": ["many"]} == {**second, "ports": first["ports"]}
+
+
+def test_proxy_runs_the_committed_files_with_nothing_of_the_machines() -> None:
+    """Its image is pinned, it reads deploy/nginx and cannot change it, is not root, and starts when both services are healthy."""
+    proxy = compose()["services"]["proxy"]
+    user, _, group = proxy["user"].partition(":")
+
+    assert re.fullmatch(r"nginx:\d+\.\d+\.\d+-alpine-slim", proxy["image"])
+    assert proxy["volumes"] == ["./deploy/nginx:/etc/nginx:ro"]
+    assert (ROOT / "deploy" / "nginx" / "nginx.conf").is_file()
+    assert int(user) > 0
+    assert int(group) > 0
+    assert (proxy["read_only"], proxy["cap_drop"]) == ("true", ["ALL"])
+    assert proxy["depends_on"] == {name: {"condition": "service_healthy"} for name in ("service", "second")}
+
+
+def test_proxy_asks_the_services_of_the_compose_file() -> None:
+    """upstream.conf names both services and their port, site.conf listens where the proxy is published and checked."""
+    services = compose()["services"]
+    upstream = nginx_values("upstream.conf", "server")
+    published = services["proxy"]["ports"][0].rpartition(":")[2]
+
+    assert [value.split()[0] for value in upstream] == ["service:8000", "second:8000"]
+    assert nginx_values("site.conf", "listen") == [published]
+    assert services["proxy"]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{published}/readyz"
+
+
+def nginx_values(file: str, directive: str) -> list[str]:
+    """What a file of deploy/nginx says for a directive, in every place."""
+    text = (ROOT / "deploy" / "nginx" / "metering" / file).read_text()
+    return re.findall(rf"^\s*{directive} ([^;]+);", text, re.MULTILINE)
+
+
+def test_proxy_takes_bodies_as_large_as_the_service_does() -> None:
+    """Events and questions have in nginx the sizes that they have in the service, in this order."""
+    mebibytes = [LIMITS.body_bytes_max // 1024**2, LIMITS.graphql_body_bytes_max // 1024**2]
+
+    assert nginx_values("server.conf", "client_max_body_size") == [f"{size}m" for size in mebibytes]
+    assert nginx_values("server.conf", "client_body_buffer_size") == [f"{mebibytes[1]}m"]
+
+
+def test_proxy_waits_longer_than_the_service_takes() -> None:
+    """Whoever is slow is told so by the service, and no answer, stream or WebSocket that is on its way is broken off."""
+    waits = [
+        int(nginx_values("server.conf", directive)[0].removesuffix("s"))
+        for directive in ("client_body_timeout", "proxy_send_timeout", "proxy_read_timeout")
+    ]
+    longest = max(
+        LIMITS.body_seconds_max,
+        LIMITS.graphql_seconds_max + LIMITS.door_seconds_max,
+        LIMITS.write_seconds_max,
+        LIMITS.live_silence_seconds_max,
+        # What a WebSocket is asked whether it is still there by.
+        uvicorn.Config("").ws_ping_interval or math.inf,
+    )
+
+    assert min(waits) > longest
+
+
+def test_proxy_never_keeps_an_idle_connection_as_long_as_the_service() -> None:
+    """It closes an idle connection to a service before the service does: no request meets one that is being closed."""
+    times = nginx_values("server.conf", "keepalive_timeout")
+
+    assert int(times[0].removesuffix("s")) < uvicorn.Config("").timeout_keep_alive
 
 
 # ---------------------------------------------------------------- Dockerfile

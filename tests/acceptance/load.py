@@ -15,7 +15,7 @@ import asyncpg
 import httpx2
 import msgspec
 
-from tests.acceptance.processes import Service, until
+from tests.acceptance.processes import Front, Service, until
 from tests.conftest import ADMIN_KEY, bearer
 
 LOADERS: Final = 4
@@ -105,7 +105,7 @@ class Load:
                 self._note(batch, response, is_first=True)
 
     @contextmanager
-    def upon(self, service: Service, loaders: int = LOADERS) -> Iterator[None]:
+    def upon(self, service: Front, loaders: int = LOADERS) -> Iterator[None]:
         """While the block lasts, clients send batch after batch, each again and again until it is acknowledged."""
         ended = threading.Event()
         clients = [threading.Thread(target=self._insist, args=(service.address, ended)) for _ in range(loaders)]
@@ -154,7 +154,8 @@ class Load:
     def _note(self, batch: list[Event], response: httpx2.Response, *, is_first: bool) -> bool:
         """Take down an answer, and say whether it is an acknowledgement."""
         self._count(response.status_code)
-        if response.status_code == 503:
+        # 502 is what a proxy says for a service that is away.
+        if response.status_code in {502, 503}:
             if response.headers.get("Retry-After") != "1":
                 self.faults.append(f"no Retry-After: {response.text}")
             return False

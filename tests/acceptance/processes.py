@@ -21,7 +21,41 @@ _POLL_SECONDS: Final = 0.02
 _READY: Final = re.compile(r"Ready: (http://\S+)/graphql\n")
 
 
-class Service:
+class Front:
+    """Where a service is asked over HTTP: its own address, or that of what stands before it."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._client = httpx2.Client(headers=bearer(ADMIN_KEY), timeout=60, trust_env=False)
+
+    def get(self, path: str) -> httpx2.Response:
+        """GET with the admin's key."""
+        return self._client.get(f"{self.address}{path}")
+
+    def post(self, path: str, body: object, *, key: str = ADMIN_KEY) -> httpx2.Response:
+        """POST something as JSON."""
+        return self._client.post(f"{self.address}{path}", json=body, headers=bearer(key))
+
+    def send(self, events: object) -> Any:
+        """POST events and return the receipt."""
+        response = self.post("/v1/events", events)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def ask(self, query: str, **variables: object) -> Any:
+        """POST a GraphQL document and return its data; errors fail the test."""
+        response = self.post("/graphql", {"query": query, "variables": variables})
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+
+class Service(Front):
     """A `metering serve` of this test, in a process session of its own."""
 
     def __init__(self, directory: Path, number: int, arguments: tuple[str, ...], variables: dict[str, str]) -> None:
@@ -36,8 +70,8 @@ class Service:
                 stderr=err,
                 start_new_session=True,
             )
-        self.address = ""
-        self._client = httpx2.Client(headers=bearer(ADMIN_KEY), timeout=60, trust_env=False)
+        # Known when it is ready.
+        super().__init__("")
 
     @property
     def stdout(self) -> str:
@@ -78,31 +112,9 @@ class Service:
         self.signal(signal.SIGKILL)
         assert self.ended() == -signal.SIGKILL
 
-    def get(self, path: str) -> httpx2.Response:
-        """GET with the admin's key."""
-        return self._client.get(f"{self.address}{path}")
-
-    def post(self, path: str, body: object, *, key: str = ADMIN_KEY) -> httpx2.Response:
-        """POST something as JSON."""
-        return self._client.post(f"{self.address}{path}", json=body, headers=bearer(key))
-
-    def send(self, events: object) -> Any:
-        """POST events and return the receipt."""
-        response = self.post("/v1/events", events)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    def ask(self, query: str, **variables: object) -> Any:
-        """POST a GraphQL document and return its data; errors fail the test."""
-        response = self.post("/graphql", {"query": query, "variables": variables})
-        assert response.status_code == 200, response.text
-        answer = response.json()
-        assert "errors" not in answer, answer["errors"]
-        return answer["data"]
-
     def end(self) -> None:
         """Leave nothing of it, also of its workers."""
-        self._client.close()
+        self.close()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_SECONDS_MAX)

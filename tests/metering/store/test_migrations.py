@@ -125,8 +125,9 @@ def test_several_processes_may_migrate_at_once(
 
 
 def test_a_newer_schema_is_not_touched(database_url: str) -> None:
-    """A database of a newer release is refused with a sentence that says what to do."""
+    """A database that a newer release took something from is refused with a sentence that says what to do."""
     fetch(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    fetch(database_url, f"COMMENT ON TABLE alembic_version IS '{migrate.tightening('9999')}'")
 
     with pytest.raises(SchemaError, match="newer release"):
         migrate.upgrade(database_url)
