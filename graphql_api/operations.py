@@ -81,6 +81,9 @@ class Operations:
             raise InvalidOperationTypeError(kind)
         if document.errors:
             return ExecutionResult(data=None, errors=list(document.errors))
+        beyond = self._documents.beyond_rows(document, name, asked.variables or {})
+        if beyond is not None:
+            return refused(beyond)
         return Operation(document.parsed, name, kind, asked.variables, document.root_fields.get(name, 0))
 
     async def execute(self, operation: Operation, context: Context) -> ExecutionResult:
