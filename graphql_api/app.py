@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graphql_api.editor import FILES_PATH, Editor
 from graphql_api.http import GraphQLEndpoint
+from graphql_api.security_headers import SecurityHeaders
 from graphql_api.stopping import told
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
@@ -44,7 +45,8 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS) -> ASG
         Route("/readyz", running.readyz),
         Route("/openapi.json", describe(limits)),
     ]
-    return RequestLog(_Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan)))
+    logged = RequestLog(_Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan)))
+    return SecurityHeaders(logged, behind_tls=settings.behind_tls)
 
 
 class _Running:
