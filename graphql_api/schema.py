@@ -40,6 +40,7 @@ from graphql_api.api_keys import (
     resolve_revoke_api_key,
     resolve_rotate_api_key,
 )
+from graphql_api.audit_log import AuditEntryConnection, AuditFilter, resolve_audit_log
 from graphql_api.auth import Requires, requires
 from graphql_api.charges import ChargesResult, resolve_charges
 from graphql_api.context import MeteringInfo
@@ -63,11 +64,13 @@ from graphql_api.deliveries import (
     resolve_replay_deliveries,
 )
 from graphql_api.destinations import (
+    DeleteDestinationResult,
     DestinationConnection,
     PutDestinationInput,
     PutDestinationResult,
     RotateDestinationSecretInput,
     RotateDestinationSecretResult,
+    resolve_delete_destination,
     resolve_destinations,
     resolve_put_destination,
     resolve_rotate_destination_secret,
@@ -454,6 +457,21 @@ class Query:
         """See graphql_api/deliveries.py."""
         return await resolve_deliveries(destination, given_or_none(state), first, after or None, info)
 
+    @strawberry.field(
+        description="Who changed what, the newest first: catalogs, keys, corrections, statements, credits, scorecards, "
+        "overrides, alert rules, destinations.",
+        **requires(Scope.ADMIN),
+    )
+    async def audit_log(
+        self,
+        info: MeteringInfo,
+        filter: AuditFilter = AuditFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> AuditEntryConnection:
+        """See graphql_api/audit_log.py."""
+        return await resolve_audit_log(filter, first, after or None, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -594,6 +612,15 @@ class Mutation:
     ) -> RotateDestinationSecretResult:
         """See graphql_api/destinations.py."""
         return await resolve_rotate_destination_secret(input, info)
+
+    @strawberry.mutation(
+        description="Forget a destination, with the log of its deliveries. What waits there is not sent any more; what is on its "
+        "way may still arrive.",
+        **requires(Scope.ADMIN),
+    )
+    async def delete_destination(self, key: str, info: MeteringInfo) -> DeleteDestinationResult:
+        """See graphql_api/destinations.py."""
+        return await resolve_delete_destination(key, info)
 
     @strawberry.mutation(
         description="Send notifications to a destination again, by their ids: what was not delivered, or all.",

@@ -152,6 +152,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     destinations_max: int = 100
     destination_types_max: int = 50
     destination_url_chars_max: int = 2_000
+    destination_bearer_chars_max: int = 2_000
     destination_secrets_max: int = 5
     destination_deliveries_max: int = 8
     deliveries_max: int = 64

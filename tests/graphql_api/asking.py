@@ -72,6 +72,9 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "externalId": ["r-1", "r-2"],
     "note": ["as they say", " "],
     "currencyCode": ["EUR"],
+    "subject": ["calls", "acme", "s-beta-1"],
+    "by": ["bootstrap", "a partner"],
+    "bearer": ["a-token", "no token"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "first": [1, 2, 3, 50, 1_000],
