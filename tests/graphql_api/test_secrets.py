@@ -46,7 +46,7 @@ CREDENTIALS: Final = (
     f"Bearer ey{MARK}.{MARK}.{MARK}",
     "Bearer " + jwt.encode({"sub": MARK}, f"another secret, {MARK}, and it is long enough", "HS256"),
     "Bearer " + token(scope=MARK, user=MARK),
-    "Bearer " + "x" * LIMITS.token_bytes_max + f".{MARK}.{MARK}",
+    "Bearer ey" + "x" * LIMITS.token_bytes_max + f".{MARK}.{MARK}",
 )
 DESTINATIONS: Final = (
     {"url": f"https://{MARK}:{MARK}@example.com/"},
@@ -63,11 +63,14 @@ DESTINATIONS: Final = (
 
 
 @pytest.fixture
-def said(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+def said(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
     """Everything that was logged or printed since."""
     caplog.set_level(logging.DEBUG)
     configure_logs("debug")
-    return lambda: caplog.text + "".join(capfd.readouterr())
+    yield lambda: caplog.text + "".join(capfd.readouterr())
+    with capfd.disabled():
+        # What is captured ends with the test, and others log after it.
+        configure_logs("error")
 
 
 @pytest.fixture
@@ -162,8 +165,8 @@ def _break(url: str, statement: str) -> None:
 
 
 def test_a_delivery_that_fails_tells_no_secret(servers: dict[str, Server], said: Callable[[], str]) -> None:
-    """Nobody listens, nobody is known by that name, TLS is not spoken, what is answered is no HTTP: the log of deliveries
-    and of the service say so, without path, bearer or signing secret.
+    """Nobody listens, nobody is known by that name, what is answered is no HTTP: the log of deliveries and that of the service
+    say so, without path, bearer or signing secret, and without what was answered.
     """
 
     async def nonsense(_received: Received) -> str:
@@ -173,7 +176,6 @@ def test_a_delivery_that_fails_tells_no_secret(servers: dict[str, Server], said:
         async with posting(database) as post, receiving(nonsense) as receiver:
             urls = [
                 f"http://127.0.0.1:{_free_port()}/{MARK}",
-                f"https://127.0.0.1:{receiver.port}/{MARK}",
                 f"http://does-not-exist.invalid/{MARK}",
                 f"{receiver.url}/{MARK}",
             ]
