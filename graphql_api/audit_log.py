@@ -19,6 +19,7 @@ _ACTIONS: Final[Mapping[AuditAction, str]] = {
     AuditAction.CREATED: "It was put or published for the first time, or frozen, granted or told.",
     AuditAction.CHANGED: "It says something else now, or was voided, revoked or replaced.",
     AuditAction.REMOVED: "It is gone.",
+    AuditAction.ERASED: "It is not told any more who it was.",
     AuditAction.REPLAYED: "Notifications were queued for it again.",
 }
 _kind: Any = strawberry.enum(AuditKind, name="AuditKind", description="What was changed.")

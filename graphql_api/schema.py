@@ -75,6 +75,7 @@ from graphql_api.destinations import (
     resolve_put_destination,
     resolve_rotate_destination_secret,
 )
+from graphql_api.erasure import EraseUserInput, EraseUserResult, resolve_erase_user
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.facts import (
@@ -670,6 +671,15 @@ class Mutation:
     async def put_user(self, input: PutUserInput, info: MeteringInfo) -> PutUserResult:
         """See graphql_api/facts.py."""
         return await resolve_put_user(input, info)
+
+    @strawberry.mutation(
+        description="Erase a user of an account: the usage stays, and with it every figure that is not asked for by user, but it "
+        "is nobody's any more; what was said of the user is deleted. Safe to repeat. It cannot be taken back.",
+        **requires(Scope.ADMIN),
+    )
+    async def erase_user(self, input: EraseUserInput, info: MeteringInfo) -> EraseUserResult:
+        """See graphql_api/erasure.py."""
+        return await resolve_erase_user(input, info)
 
     @strawberry.mutation(
         description="Publish a scorecard as a new, immutable version; with dryRun, only show who would change band.",

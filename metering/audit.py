@@ -43,6 +43,7 @@ class AuditAction(Enum):
     CHANGED = "CHANGED"
     REMOVED = "REMOVED"
     REPLAYED = "REPLAYED"
+    ERASED = "ERASED"
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):

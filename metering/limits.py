@@ -64,6 +64,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One correction
     reason_chars_max: int = 1_000
 
+    # Erasing a user: how long it waits for whoever makes rollups.
+    erasure_wait_seconds_max: int = 30
+
     # The writer: waiting events are the memory that a slow database may cost us.
     queue_events_max: int = 50_000
     batch_events_max: int = 5_000

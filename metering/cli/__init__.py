@@ -22,6 +22,7 @@ app.command("metering.cli.statements:statements")
 app.command("metering.cli.simulate:simulate")
 app.command("metering.cli.reconcile:reconcile")
 app.command("metering.cli.keys:keys")
+app.command("metering.cli.erase_user:erase_user")
 app.command("metering.cli.doctor:doctor")
 
 

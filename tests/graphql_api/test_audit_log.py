@@ -74,6 +74,7 @@ CHANGES: Final[Mapping[str, Change]] = {
         f'expiresOn: "{_SOON}" }})',
         (("HEALTH_OVERRIDE", "CREATED", "acme", None),),
     ),
+    "eraseUser": Change('(input: { account: "acme", key: "mallory" })', (("USER", "ERASED", "acme", None),)),
     "publishScorecard": Change(
         f'(input: {{ key: "said", subject: ACCOUNT, purpose: "said", definition: {_CARD} }})',
         (("SCORECARD", "CREATED", None, "said"),),
