@@ -112,10 +112,14 @@ async def resolve_api_keys(first: int, after: str | None, info: MeteringInfo) ->
 async def resolve_create_api_key(given: CreateApiKeyInput, info: MeteringInfo) -> CreateApiKeyResult:
     """Make a key."""
     context = info.context
-    context.require(Scope.ADMIN)
+    caller = context.require(Scope.ADMIN)
     try:
         key, secret = await context.service.keys.create(
-            given.name, given.scopes, given_or_none(given.accounts), given_or_none(given.expires_at)
+            given.name,
+            given.scopes,
+            given_or_none(given.accounts),
+            given_or_none(given.expires_at),
+            by=caller.signature,
         )
     except InvalidInputError as error:
         raise InvalidInputError(_of_input(error.issues)) from error
@@ -125,14 +129,15 @@ async def resolve_create_api_key(given: CreateApiKeyInput, info: MeteringInfo) -
 async def resolve_rotate_api_key(given: RotateApiKeyInput, info: MeteringInfo) -> RotateApiKeyResult:
     """Make a key in the place of another one."""
     context = info.context
-    context.require(Scope.ADMIN)
+    caller = context.require(Scope.ADMIN)
     hours_max = context.limits.key_overlap_days_max * 24
     if not 0 <= given.overlap_hours <= hours_max:
         message = f"This must be 0 to {hours_max:,} hours."
         raise InvalidInputError([InputIssue(("input", "overlapHours"), message)])
     made = None
     if "\0" not in given.prefix:
-        made = await context.service.keys.rotate(given.prefix, timedelta(hours=given.overlap_hours))
+        overlap = timedelta(hours=given.overlap_hours)
+        made = await context.service.keys.rotate(given.prefix, overlap, by=caller.signature)
     if made is None:
         raise NotFoundError(f"There is no key {given.prefix!r:.60}.")
     key, secret = made
@@ -142,10 +147,10 @@ async def resolve_rotate_api_key(given: RotateApiKeyInput, info: MeteringInfo) -
 async def resolve_revoke_api_key(prefix: str, info: MeteringInfo) -> ApiKey | None:
     """Revoke a key; null where there is none."""
     context = info.context
-    context.require(Scope.ADMIN)
+    caller = context.require(Scope.ADMIN)
     if "\0" in prefix:
         return None
-    key = await context.service.keys.revoke(prefix)
+    key = await context.service.keys.revoke(prefix, by=caller.signature)
     return None if key is None else _shown(key)
 
 

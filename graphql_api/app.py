@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from graphql_api.editor import FILES_PATH, Editor
 from graphql_api.http import GraphQLEndpoint
 from graphql_api.metrics import MetricsEndpoint
+from graphql_api.security_headers import SecurityHeaders
 from graphql_api.stopping import told
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
@@ -56,7 +57,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
         Route("/openapi.json", describe(limits)),
     ]
     served = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
-    return RequestLog(served, running.counters)
+    return SecurityHeaders(RequestLog(served, running.counters), behind_tls=settings.behind_tls)
 
 
 class _Running:

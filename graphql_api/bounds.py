@@ -87,7 +87,7 @@ def _sizes(document: DocumentNode, limits: Limits) -> list[GraphQLError]:
     ):
         maximum = getattr(limits, limit)
         if count > maximum:
-            return [too_large(f"A document may have {maximum:,} {what}; this has {_shown(count)}.", limit, limits)]
+            return [too_large(f"A document may have {maximum:,} {what}; this has {shown_count(count)}.", limit, limits)]
     return []
 
 
@@ -264,5 +264,6 @@ def _nodes(selection_set: SelectionSetNode) -> Iterator[SelectionNode]:
 _SHOWN_MAX: Final = 10**9
 
 
-def _shown(count: int) -> str:
+def shown_count(count: int) -> str:
+    """A count as a message says it."""
     return f"{count:,}" if count <= _SHOWN_MAX else f"more than {_SHOWN_MAX:,}"

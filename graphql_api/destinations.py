@@ -33,6 +33,7 @@ class Destination:
     types: list[str] = strawberry.field(
         description="What it takes: `alert.raised`, or `alert` for all whose names begin so; none: everything."
     )
+    has_bearer: bool = strawberry.field(description="Whether it is sent a bearer besides the signature.")
     enabled: bool
     waiting: BigInt = strawberry.field(description="How many notifications are to be delivered there.")
     failing_since: Instant | None = strawberry.field(description="Nothing has been taken there since.")
@@ -60,6 +61,11 @@ class PutDestinationInput:
         default_factory=list,
         description="What it takes: `alert.raised`, or `alert` for all whose names begin so; none: everything.",
     )
+    bearer: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Sent to a webhook as `Authorization: Bearer …`, and never shown. A destination that is there keeps its own "
+        "when left out; an empty one is none.",
+    )
     enabled: bool = strawberry.field(default=True, description="What is published while it is not, is not queued.")
 
 
@@ -83,6 +89,15 @@ class PutDestinationSuccess:
     )
 
 
+@strawberry.type
+class DeleteDestinationSuccess:
+    """A destination that is gone."""
+
+    destination: Destination
+    dropped: BigInt = strawberry.field(description="How many notifications waited for it, and are not sent any more.")
+
+
+DeleteDestinationResult = Annotated[DeleteDestinationSuccess | NotFound, strawberry.union("DeleteDestinationResult")]
 PutDestinationResult = Annotated[
     PutDestinationSuccess | InvalidInput | Conflict, strawberry.union("PutDestinationResult")
 ]
@@ -108,8 +123,16 @@ async def resolve_put_destination(given: PutDestinationInput, info: MeteringInfo
         url=given_or_none(given.url),
         types=tuple(given.types),
         enabled=given.enabled,
+        bearer=given_or_none(given.bearer),
     )
     return _success(await context.service.destinations.put(order, key))
+
+
+async def resolve_delete_destination(key: str, info: MeteringInfo) -> DeleteDestinationResult:
+    """Forget a destination, with the log of its deliveries."""
+    context = info.context
+    deleted = await context.service.destinations.delete(key, context.require(Scope.ADMIN))
+    return DeleteDestinationSuccess(destination=_shown(deleted.destination), dropped=BigInt(deleted.waiting))
 
 
 async def resolve_rotate_destination_secret(
@@ -135,6 +158,7 @@ def _shown(found: destinations.Destination) -> Destination:
         kind=found.kind,
         address=found.address,
         types=list(found.types),
+        has_bearer=found.has_bearer,
         enabled=found.enabled,
         waiting=BigInt(found.waiting),
         failing_since=None if found.failing_since is None else Instant(found.failing_since),

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from graphql import (
@@ -18,7 +18,8 @@ from graphql import (
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from graphql_api.bounds import beyond_bounds, root_fields, too_large
+from graphql_api.bounds import beyond_bounds, root_fields, shown_count, too_large
+from graphql_api.page_rows import Page, pages_of, rows_asked
 from graphql_api.root_names import root_names
 from metering.limits import Limits
 
@@ -35,6 +36,8 @@ class Document(msgspec.Struct, frozen=True):
     errors: tuple[GraphQLError, ...]
     # How many fields each operation has at its root, by its name.
     root_fields: Mapping[str | None, int] = msgspec.field(default_factory=dict)
+    # And the pages that it asks for.
+    pages: Mapping[str | None, tuple[Page, ...]] = msgspec.field(default_factory=dict)
     # And their names, each once.
     root_names: Mapping[str | None, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
@@ -78,9 +81,20 @@ class Documents:
             max_errors=limits.graphql_errors_max,
             hide_suggestions=not self._introspection,
         )
-        return (
-            Document(parsed, tuple(errors)) if errors else Document(parsed, (), root_fields(parsed), root_names(parsed))
+        if errors:
+            return Document(parsed, tuple(errors))
+        return Document(parsed, (), root_fields(parsed), pages_of(parsed, self._schema), root_names(parsed))
+
+    def beyond_rows(self, document: Document, name: str | None, variables: Mapping[str, Any]) -> GraphQLError | None:
+        """The error of an operation whose pages have more rows, together, than one may ask for."""
+        rows, maximum = rows_asked(document.pages.get(name, ()), variables), self._limits.graphql_rows_max
+        if rows <= maximum:
+            return None
+        message = (
+            f"The pages of one operation may have {maximum:,} rows together; this asks for {shown_count(rows)}. Ask for fewer "
+            "with `first`, above all where a page is inside of another one, or in several operations."
         )
+        return too_large(message, "graphql_rows_max", self._limits)
 
     def _keep(self, text: str, document: Document) -> None:
         limits = self._limits

@@ -82,6 +82,9 @@ class Operations:
             raise InvalidOperationTypeError(kind)
         if document.errors:
             return ExecutionResult(data=None, errors=list(document.errors))
+        beyond = self._documents.beyond_rows(document, name, asked.variables or {})
+        if beyond is not None:
+            return refused(beyond)
         roots, names = document.root_fields.get(name, 0), document.root_names.get(name, ())
         return Operation(document.parsed, name, kind, asked.variables, roots, names)
 

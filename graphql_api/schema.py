@@ -40,6 +40,7 @@ from graphql_api.api_keys import (
     resolve_revoke_api_key,
     resolve_rotate_api_key,
 )
+from graphql_api.audit_log import AuditEntryConnection, AuditFilter, resolve_audit_log
 from graphql_api.auth import Requires, requires
 from graphql_api.backtests import BacktestInput, BacktestResult, resolve_backtest
 from graphql_api.charges import ChargesResult, resolve_charges
@@ -64,11 +65,13 @@ from graphql_api.deliveries import (
     resolve_replay_deliveries,
 )
 from graphql_api.destinations import (
+    DeleteDestinationResult,
     DestinationConnection,
     PutDestinationInput,
     PutDestinationResult,
     RotateDestinationSecretInput,
     RotateDestinationSecretResult,
+    resolve_delete_destination,
     resolve_destinations,
     resolve_put_destination,
     resolve_rotate_destination_secret,
@@ -86,6 +89,7 @@ from graphql_api.early_warnings import (
     resolve_warning_thresholds,
     resolve_warnings,
 )
+from graphql_api.erasure import EraseUserInput, EraseUserResult, resolve_erase_user
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.facts import (
@@ -562,6 +566,21 @@ class Query:
         """See graphql_api/deliveries.py."""
         return await resolve_deliveries(destination, given_or_none(state), first, after or None, info)
 
+    @strawberry.field(
+        description="Who changed what, the newest first: catalogs, keys, corrections, statements, credits, scorecards, "
+        "overrides, alert rules, destinations.",
+        **requires(Scope.ADMIN),
+    )
+    async def audit_log(
+        self,
+        info: MeteringInfo,
+        filter: AuditFilter = AuditFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> AuditEntryConnection:
+        """See graphql_api/audit_log.py."""
+        return await resolve_audit_log(filter, first, after or None, info)
+
     @strawberry.field(description="Any object by its global ID.")
     async def node(self, id: strawberry.ID, info: MeteringInfo) -> Node | None:
         """See graphql_api/finding.py."""
@@ -704,6 +723,15 @@ class Mutation:
         return await resolve_rotate_destination_secret(input, info)
 
     @strawberry.mutation(
+        description="Forget a destination, with the log of its deliveries. What waits there is not sent any more; what is on its "
+        "way may still arrive.",
+        **requires(Scope.ADMIN),
+    )
+    async def delete_destination(self, key: str, info: MeteringInfo) -> DeleteDestinationResult:
+        """See graphql_api/destinations.py."""
+        return await resolve_delete_destination(key, info)
+
+    @strawberry.mutation(
         description="Send notifications to a destination again, by their ids: what was not delivered, or all.",
         **requires(Scope.ADMIN),
     )
@@ -760,6 +788,15 @@ class Mutation:
     async def put_user(self, input: PutUserInput, info: MeteringInfo) -> PutUserResult:
         """See graphql_api/facts.py."""
         return await resolve_put_user(input, info)
+
+    @strawberry.mutation(
+        description="Erase a user of an account: the usage stays, and with it every figure that is not asked for by user, but it "
+        "is nobody's any more; what was said of the user is deleted. Safe to repeat. It cannot be taken back.",
+        **requires(Scope.ADMIN),
+    )
+    async def erase_user(self, input: EraseUserInput, info: MeteringInfo) -> EraseUserResult:
+        """See graphql_api/erasure.py."""
+        return await resolve_erase_user(input, info)
 
     @strawberry.mutation(
         description="Publish a scorecard as a new, immutable version; with dryRun, only show who would change band.",

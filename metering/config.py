@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     # 0 picks a free one.
     port: int = 8000
+    # Whether what is before the service speaks TLS: then browsers are told to come that way only.
+    behind_tls: bool = False
     # Each worker process has a pool of its own: workers x pool_connections must stay below max_connections.
     workers: int = 1
     pool_connections: int = 10
@@ -205,6 +207,6 @@ def _token_faults(values: Mapping[str, object]) -> list[str]:
     source = values.get("jwt_jwks")
     if isinstance(source, str) and "://" in source and not _SAFE_ADDRESS.match(source):
         faults.append(
-            f"{PREFIX}JWT_JWKS={source!r}: must begin with https:// (http:// only on this machine), or be the path of a file."
+            f"{PREFIX}JWT_JWKS: must begin with https:// (http:// only on this machine), or be the path of a file."
         )
     return faults

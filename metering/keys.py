@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from metering.audit import sign
 from metering.errors import ConflictError, ForbiddenError, InputIssue, InvalidInputError
 from metering.input_faults import name_issues
 from metering.key_digests import Digests
@@ -19,6 +20,9 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 
 _SECRET_BYTES: Final = 32
+# Who changes keys without a key.
+BY_COMMAND: Final = "metering keys"
+_BY_SETTING: Final = "METERING_BOOTSTRAP_KEY"
 
 
 class Scope(Enum):
@@ -179,8 +183,9 @@ class KeyRing:
         *,
         default_source: str | None = None,
         limits: KeyLimits = NO_LIMITS,
+        by: str = BY_COMMAND,
     ) -> tuple[ApiKey, str]:
-        """Make a key and return it with its secret, which is not kept.
+        """Make a key and return it with its secret, which is not kept. `by` is who does it, as the audit log tells.
 
         A rate without a burst gets one of a second. Raises InvalidInputError, with every fault.
         """
@@ -198,15 +203,17 @@ class KeyRing:
         if limits.burst_events_max is None:
             limits = msgspec.structs.replace(limits, burst_events_max=limits.events_per_second_max)
         async with self._database.transaction() as connection:
+            await sign(connection, by)
             return await self._made(connection, msgspec.structs.replace(asked, limits=limits))
 
-    async def rotate(self, prefix: str, overlap: timedelta) -> tuple[ApiKey, str] | None:
+    async def rotate(self, prefix: str, overlap: timedelta, by: str = BY_COMMAND) -> tuple[ApiKey, str] | None:
         """Make a key in the place of another one, which goes on for `overlap`, if it does not end before; None without one.
 
         The new one may do the same, for the same accounts, with the same limits, and for as long as the old one was to
         last. Both are one sender. Raises ConflictError for a key that is revoked or has expired.
         """
         async with self._database.transaction() as connection:
+            await sign(connection, by)
             row = await connection.fetchrow(sql("keys.lock_key"), prefix)
             if row is None:
                 return None
@@ -233,6 +240,7 @@ class KeyRing:
         async with self._database.transaction() as connection:
             if not await connection.fetchval(sql("keys.is_known"), digests):
                 asked = NewKey(name="bootstrap", scopes=[Scope.ADMIN])
+                await sign(connection, _BY_SETTING)
                 await self._insert(connection, f"bootstrap_{digests[0].hex()[:8]}", secret, asked)
 
     async def page(self, first: int, after: str | None = None) -> tuple[Sequence[ApiKey], bool]:
@@ -246,9 +254,10 @@ class KeyRing:
         async with self._database.connection() as connection:
             return [_key(row) for row in await connection.fetch(sql("keys.list_keys"), None, None)]
 
-    async def revoke(self, prefix: str) -> ApiKey | None:
+    async def revoke(self, prefix: str, by: str = BY_COMMAND) -> ApiKey | None:
         """Revoke the key of this prefix; None when there is none."""
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
+            await sign(connection, by)
             row = await connection.fetchrow(sql("keys.revoke_key"), prefix)
         self._cache.clear()
         return None if row is None else _key(row)

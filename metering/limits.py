@@ -74,6 +74,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One correction
     reason_chars_max: int = 1_000
 
+    # Erasing a user: how long it waits for whoever makes rollups.
+    erasure_wait_seconds_max: int = 30
+
     # The writer: waiting events are the memory that a slow database may cost us.
     queue_events_max: int = 50_000
     batch_events_max: int = 5_000
@@ -108,6 +111,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     graphql_root_fields_max: int = 20
     graphql_directives_max: int = 5
     graphql_errors_max: int = 20
+    # Rows of all pages of one operation, those of pages inside of pages for each row around them: five hundred accounts, each
+    # with a page of users. A row is a kilobyte or two while it is answered.
+    graphql_rows_max: int = 25_000
     # All statements of one operation together.
     graphql_seconds_max: int = 60
     graphql_body_bytes_max: int = 1024 * 1024
@@ -159,6 +165,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     destinations_max: int = 100
     destination_types_max: int = 50
     destination_url_chars_max: int = 2_000
+    destination_bearer_chars_max: int = 2_000
     destination_secrets_max: int = 5
     destination_deliveries_max: int = 8
     deliveries_max: int = 64

@@ -16,6 +16,7 @@ from metering.config import Settings
 from metering.corrections import CorrectionOrder, correct_event
 from metering.credentials import Credentials
 from metering.credits import CreditGrant, GrantOrder, grant_credit, void_grant
+from metering.erasure import erase_user
 from metering.events import UsageEvent
 from metering.gauges import read_gauges
 from metering.health.band_migration import Migrated, band_migration
@@ -96,6 +97,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     async def correct(self, order: CorrectionOrder, key: Caller) -> RecordedEvent:
         """Correct one event; see metering/corrections.py."""
         return await correct_event(self.database, order, key, self.limits)
+
+    async def erase_user(self, account: str, user: str, key: Caller) -> int:
+        """Erase a user of an account; see metering/erasure.py."""
+        return await erase_user(self.database, account, user, key, self.limits)
 
     async def put_meter(self, definition: Definition, key: Caller) -> Meter:
         """Make a meter, or rename it; see metering/meters.py."""

@@ -24,6 +24,7 @@ app.command("metering.cli.simulate:simulate")
 app.command("metering.cli.backtest:backtest")
 app.command("metering.cli.reconcile:reconcile")
 app.command("metering.cli.keys:keys")
+app.command("metering.cli.erase_user:erase_user")
 app.command("metering.cli.doctor:doctor")
 app.command("metering.cli.status:status")
 

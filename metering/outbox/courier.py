@@ -57,6 +57,9 @@ class Courier:
             return Answer(fault=f"nothing was answered within {seconds} s")
         except _NotAllowedError as error:
             return Answer(fault=str(error))
+        except httpcore2.ProtocolError as error:
+            # The driver says what it was answered instead, which nobody is to read through us.
+            return Answer(fault=f"{type(error).__name__}: what was answered is no HTTP, or ends too soon")
         except _FAILED as error:
             return Answer(fault=f"{type(error).__name__}: {error}"[: self._limits.delivery_fault_chars_max])
 
@@ -88,7 +91,6 @@ _FAILED: Final = (
     OSError,
     UnicodeError,
     httpcore2.NetworkError,
-    httpcore2.ProtocolError,
     httpcore2.TimeoutException,
 )
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from metering.audit import AuditAction, AuditKind, note
 from metering.errors import InputIssue, InvalidInputError, NotFoundError
 from metering.events import in_utc
 from metering.keys import Caller, Scope
@@ -112,4 +113,6 @@ async def replay(database: Database, order: ReplayOrder, key: Caller, now: datet
         queued: int = await connection.fetchval(
             sql("deliveries.replay"), row["id"], order.since, until, order.undelivered_only, now
         )
+        told = {"since": order.since, "until": until, "undelivered_only": order.undelivered_only, "queued": queued}
+        await note(connection, key.signature, AuditKind.DESTINATION, AuditAction.REPLAYED, order.destination, told)
     return queued

@@ -188,6 +188,8 @@ class Dispatcher:
             timestamp = int(at.timestamp())
             signed = signed_headers(opened.in_use(timestamp), str(due.event.id), timestamp, body)
             headers = {"Content-Type": events.CONTENT_TYPE, **signed}
+            if opened.bearer is not None:
+                headers["Authorization"] = f"Bearer {opened.bearer}"
         return await self._courier.send(opened.url, headers, body)
 
     async def _record(self, connection: Connection, made: _Attempted) -> None:
@@ -197,6 +199,9 @@ class Dispatcher:
         # The schedule goes on from where an attempt ended; one that took long is not tried again the sooner for it.
         now = self._clock()
         async with connection.transaction():
+            if await connection.fetchval(sql("destinations.hold_destination"), due.destination_id) is None:
+                # It was deleted meanwhile, and the log of it with that.
+                return
             pending = await connection.fetchval(
                 sql("deliveries.finish"),
                 *due.name,
@@ -206,7 +211,7 @@ class Dispatcher:
                 now + timedelta(seconds=follows.seconds) if isinstance(follows, Again) else None,
             )
             if pending is None:
-                # Its notification was forgotten meanwhile, and the log of it with that.
+                # Its notification was forgotten meanwhile, and the same of that.
                 return
             await connection.execute(
                 sql("deliveries.record_attempt"), *due.name, made.at, made.milliseconds, answer.status, answer.fault

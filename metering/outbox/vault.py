@@ -27,10 +27,13 @@ class SigningSecret(msgspec.Struct, frozen=True):
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What is kept encrypted of a destination: its address in full, and what is signed with, the newest first."""
+    """What is kept encrypted of a destination: its address in full, what is signed with, the newest first, and what is sent
+    there as `Authorization: Bearer`, if anything is.
+    """
 
     url: str
     secrets: tuple[SigningSecret, ...]
+    bearer: str | None = None
 
     def in_use(self, timestamp: int) -> list[bytes]:
         """The secrets that are signed with at a time."""

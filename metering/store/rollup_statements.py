@@ -99,6 +99,17 @@ def roll_up_buckets(rollup: Rollup) -> str:
     """
 
 
+def rename(dimension: str, table: str) -> str:
+    """Give the rows of the account $1 whose dimension is a key of the JSON $2 its value there instead.
+
+    Where nobody is called so yet, no two rows become one: every figure stays.
+    """
+    return f"""
+    UPDATE {table} SET "{dimension}" = $2::jsonb ->> "{dimension}"
+    WHERE account = $1 AND "{dimension}" IN (SELECT jsonb_object_keys($2::jsonb))
+    """
+
+
 # ---------------------------------------------------------------- what changed
 
 

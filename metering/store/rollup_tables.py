@@ -1,6 +1,6 @@
 """How rollups are refreshed: the one place, besides the migrations, where the engines differ."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
@@ -32,6 +32,11 @@ _REFRESHES_MAX: Final = 50
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
 _DAYS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == DAY_SECONDS]
 
+_AGGREGATES: Final = """
+SELECT view_name AS name, format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name) AS kept_in
+FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema()
+"""
+
 # A quarter of an hour, or a day, of an account.
 AccountBucket = tuple[str, datetime]
 
@@ -49,6 +54,9 @@ class Rollups(Protocol):
         self, connection: Connection, quarters: Sequence[AccountBucket], log_ids: Sequence[int]
     ) -> None:
         """Roll up these quarters, and the days they lie in, anew; then forget the log entries that asked for it."""
+
+    async def kept_in(self, connection: Connection) -> Mapping[str, str]:
+        """The table that holds the rows of each rollup, by the rollup's name."""
 
 
 def rollups_of(database: Database) -> Rollups:
@@ -123,6 +131,10 @@ class PostgresRollups:
                 await _rewrite(connection, [(row["account"], row["bucket"]) for row in shrunk], days_end)
             await connection.execute(sql("rollups.delete_pending"), log_ids)
 
+    async def kept_in(self, connection: Connection) -> Mapping[str, str]:  # noqa: ARG002 - the other engine needs it
+        """See Rollups."""
+        return {rollup.name: rollup.name for rollup in ROLLUPS}
+
 
 async def _rewrite(connection: Connection, quarters: Sequence[AccountBucket], days_end: datetime) -> None:
     """Make these quarters, and the days they lie in, anew: those of the accounts, and those of everyone."""
@@ -176,6 +188,10 @@ class TimescaleRollups:
             for rollup in _DAYS_MADE:
                 await _execute(connection, statements.refresh(rollup), period.start, period.end)
         await connection.execute(sql("rollups.delete_pending"), log_ids)
+
+    async def kept_in(self, connection: Connection) -> Mapping[str, str]:
+        """See Rollups. Of a continuous aggregate it is a hypertable of TimescaleDB's own."""
+        return {row["name"]: row["kept_in"] for row in await connection.fetch(_AGGREGATES)}
 
     async def _refresh(self, connection: Connection, period: Period) -> None:
         for rollup, part in _made_by(period, floor_day(period.end)):

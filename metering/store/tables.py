@@ -546,6 +546,7 @@ destination: Final = sa.Table(
     # Which it takes; all, where there are none.
     sa.Column("types", postgresql.ARRAY(TEXT), nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("has_bearer", sa.Boolean, nullable=False, server_default=sa.false()),
     # Since when nothing was taken that was sent there.
     sa.Column("failing_since", INSTANT),
     # When, and why, we gave it up; nobody's wish.
@@ -923,6 +924,24 @@ intervention_audience: Final = sa.Table(
     _text("key", required=True),
     sa.Column("held_out", sa.Boolean, nullable=False),
     sa.PrimaryKeyConstraint("intervention", "account", "key"),
+)
+
+# Who changed what, and when. Triggers write it, and refuse any change of it. See docs/security.md.
+audit_entry: Final = sa.Table(
+    "audit_entry",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.clock_timestamp()),
+    _text("by", required=True),
+    _text("kind", required=True),
+    _text("action", required=True),
+    # NULL: it is no account's. No subject: a user, who is not named here.
+    _text("account"),
+    _text("subject"),
+    # Field by field: only what changed.
+    sa.Column("before", postgresql.JSONB),
+    sa.Column("after", postgresql.JSONB),
+    sa.Index(None, "kind", "subject", "id"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

@@ -78,6 +78,9 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "scorecard": ["account", "nothing"],
     "metric": ["score", "seats", "nothing"],
     "segmentBy": ["segment"],
+    "subject": ["calls", "acme", "s-beta-1"],
+    "by": ["bootstrap", "a partner"],
+    "bearer": ["a-token", "no token"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "first": [1, 2, 3, 50, 1_000],

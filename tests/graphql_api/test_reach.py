@@ -55,6 +55,7 @@ _EVERYTHING: Final = f"""{{
   meters {{ edges {{ cursor node {{ id }} }} }}
   plans {{ edges {{ cursor node {{ id }} }} }}
   apiKeys {{ edges {{ cursor }} }}
+  auditLog {{ edges {{ cursor }} }}
   alertRules {{ edges {{ cursor }} }}
   alerts {{ edges {{ cursor }} }}
   warnings {{ edges {{ cursor }} }}

@@ -72,6 +72,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "destinations": "",
     "deliveries": '(destination: "team")',
     "apiKeys": "",
+    "auditLog": "(first: 200)",
     "node": "",
     "service": "",
 }

@@ -35,6 +35,7 @@ def test_without_variables_the_defaults_hold() -> None:
         ("HOST", "0.0.0.0", {"host": "0.0.0.0"}),  # noqa: S104 - a value to read, nothing listens
         ("HOST", "null", {"host": "null"}),
         ("PORT", "0", {"port": 0}),
+        ("BEHIND_TLS", "true", {"behind_tls": True}),
         ("PORT", "65535", {"port": 65_535}),
         ("WORKERS", "64", {"workers": 64}),
         ("POOL_CONNECTIONS", "4", {"pool_connections": 4}),
@@ -297,13 +298,13 @@ def test_where_keys_of_tokens_may_come_from(source: str) -> None:
         ({"JWT_ISSUER": "i", "JWT_JWKS": "f"}, ["METERING_JWT_AUDIENCE: is not set"]),
         (
             {**TOKENS, "JWT_JWKS": "http://issuer.test/"},
-            ["METERING_JWT_JWKS='http://issuer.test/': must begin with https://"],
+            ["METERING_JWT_JWKS: must begin with https://"],
         ),
         (
             {**TOKENS, "JWT_JWKS": "http://localhost.evil/"},
-            ["METERING_JWT_JWKS='http://localhost.evil/': must begin with"],
+            ["METERING_JWT_JWKS: must begin with"],
         ),
-        ({**TOKENS, "JWT_JWKS": "ftp://a/"}, ["METERING_JWT_JWKS='ftp://a/': must begin with https://"]),
+        ({**TOKENS, "JWT_JWKS": "ftp://a/"}, ["METERING_JWT_JWKS: must begin with https://"]),
         (
             {**TOKENS, "JWT_JWKS": "f", "JWT_LEEWAY_SECONDS": "301"},
             ["METERING_JWT_LEEWAY_SECONDS=301: must be between"],

@@ -82,6 +82,13 @@ WITH chosen AS (
 )
 SELECT count(*) FROM queued;
 
+-- name: forget_all
+-- Forget all deliveries to a destination, with their attempts; say how many were waiting. $1 destination.
+WITH forgotten AS (
+    DELETE FROM delivery WHERE destination_id = $1 RETURNING state
+)
+SELECT count(*) FILTER (WHERE state = 'PENDING') FROM forgotten;
+
 -- name: make_due
 -- What waits for a destination is tried at once, by its schedule from the beginning. $1 destination, $2 now.
 UPDATE delivery SET due_at = $2, attempts = 0, first_attempt_at = NULL

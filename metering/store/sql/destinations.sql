@@ -4,16 +4,17 @@ SELECT * FROM destination WHERE key = $1 FOR UPDATE;
 
 -- name: insert_destination
 -- Make a destination; no row where the key is taken. $1 key, $2 kind, $3 address as it is shown, $4 encrypted, $5 types,
--- $6 enabled, $7 by whom.
-INSERT INTO destination (key, kind, address, encrypted, types, enabled, changed_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+-- $6 enabled, $7 by whom, $8 whether it has a bearer.
+INSERT INTO destination (key, kind, address, encrypted, types, enabled, changed_by, has_bearer)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (key) DO NOTHING
 RETURNING *;
 
 -- name: change_destination
--- Change a destination; it is no longer given up. $1 id, $2 address as it is shown, $3 encrypted, $4 types, $5 enabled, $6 by whom.
+-- Change a destination; it is no longer given up. $1 id, $2 address as it is shown, $3 encrypted, $4 types, $5 enabled, $6 by whom,
+-- $7 whether it has a bearer.
 UPDATE destination
-SET address = $2, encrypted = $3, types = $4, enabled = $5, changed_by = $6, changed_at = now(),
+SET address = $2, encrypted = $3, types = $4, enabled = $5, changed_by = $6, has_bearer = $7, changed_at = now(),
     failing_since = NULL, disabled_at = NULL, disabled_reason = NULL
 WHERE id = $1
 RETURNING *;
@@ -21,6 +22,14 @@ RETURNING *;
 -- name: encrypt_destination
 -- Keep other secrets. $1 id, $2 encrypted, $3 by whom.
 UPDATE destination SET encrypted = $2, changed_by = $3, changed_at = now() WHERE id = $1 RETURNING *;
+
+-- name: delete_destination
+-- Forget it, when nothing waits for it any more. $1 id.
+DELETE FROM destination WHERE id = $1;
+
+-- name: hold_destination
+-- It is not deleted until we have committed; no row where it was. Before any of its deliveries is locked. $1 id.
+SELECT id FROM destination WHERE id = $1 FOR KEY SHARE;
 
 -- name: count_destinations
 -- How many there are.

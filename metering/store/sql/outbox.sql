@@ -4,7 +4,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('notifications of ' || $1::text, 0
 
 -- name: publish
 -- Add a notification, and a delivery for each destination that takes it. What we gave up goes on waiting there, what somebody
--- switched off gets nothing. $1 id, $2 type, $3 subject, $4 data, $5 by then it is due.
+-- switched off gets nothing; one that is being deleted is waited for, and gets nothing either. $1 id, $2 type, $3 subject,
+-- $4 data, $5 by then it is due.
 WITH published AS (
     INSERT INTO notification (id, type, subject, data, published_at) VALUES ($1, $2, $3, $4, $5)
     RETURNING sequence, type, subject, published_at
@@ -19,6 +20,7 @@ WITH published AS (
             WHERE published.type = taken.type OR starts_with(published.type, taken.type || '.')
         )
     )
+    FOR KEY SHARE OF destination
 )
 SELECT sequence FROM published;
 

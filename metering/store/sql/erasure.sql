@@ -1,0 +1,81 @@
+-- name: take_out_any
+-- TimescaleDB takes as many rows out of its columnstore in this transaction as there are; nothing else knows of this.
+SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true);
+
+-- name: has_events
+-- Whether a user has events that were received before an instant. $1 account, $2 user, $3 the instant.
+SELECT EXISTS (SELECT FROM event WHERE account = $1 AND "user" = $2 AND received_at < $3);
+
+-- name: list_devices
+-- The devices of a user that no other user of the account has, by all that is kept. $1 account, $2 user.
+SELECT device FROM (
+    SELECT device FROM event WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+    UNION SELECT device FROM usage_day WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+    EXCEPT SELECT device FROM event WHERE account = $1 AND "user" IS DISTINCT FROM $2
+    EXCEPT SELECT device FROM usage_day WHERE account = $1 AND "user" IS DISTINCT FROM $2
+) AS own;
+
+-- name: rename_events
+-- Give events to somebody else, without their attributes; say how many. $1 account, $2 user, $3 who it is from now on, $4
+-- devices with what they are from now on, as JSON.
+WITH renamed AS (
+    UPDATE event SET "user" = $3, device = coalesce($4::jsonb ->> device, device), attributes = NULL
+    WHERE account = $1 AND "user" = $2
+    RETURNING 1
+)
+SELECT count(*) FROM renamed;
+
+-- name: forget_earlier_attributes
+-- Forget the attributes of events that were given to somebody else before: they were this user's. $1 account, $2 user.
+UPDATE event SET attributes = NULL
+FROM event_correction AS made
+WHERE made.account = $1 AND (made.before ->> 'user' = $2 OR made.after ->> 'user' = $2)
+  AND event.account = $1 AND event.occurred_at = made.occurred_at AND event.key = made.key AND event.attributes IS NOT NULL;
+
+-- name: rename_corrections
+-- The same of what events said before they were corrected, and afterwards. Parameters as above.
+UPDATE event_correction
+SET before = before
+        || CASE WHEN before ->> 'user' = $2 THEN jsonb_build_object('user', $3::text) ELSE '{}' END
+        || jsonb_strip_nulls(jsonb_build_object('device', $4::jsonb ->> (before ->> 'device'))),
+    after = after
+        || CASE WHEN after ->> 'user' = $2 THEN jsonb_build_object('user', $3::text) ELSE '{}' END
+        || jsonb_strip_nulls(jsonb_build_object('device', $4::jsonb ->> (after ->> 'device')))
+WHERE account = $1 AND (
+    before ->> 'user' = $2 OR after ->> 'user' = $2
+    OR $4::jsonb ? (before ->> 'device') OR $4::jsonb ? (after ->> 'device')
+);
+
+-- name: forget_rejected
+-- Forget refused events of a user; of what was cut, whoever's it is. $1 what names the user in a body, $2 what names the
+-- account, as regular expressions.
+DELETE FROM rejected_event WHERE body ~ $1 AND (body ~ $2 OR NOT is_exact);
+
+-- name: forget_signals
+-- Forget what was told of a user. $1 account, $2 user.
+DELETE FROM signal WHERE account = $1 AND subject = 'USER' AND key = $2;
+
+-- name: forget_attributes
+-- And what was said of the user. $1 account, $2 user.
+DELETE FROM attribute_fact WHERE account = $1 AND subject = 'USER' AND key = $2;
+
+-- name: forget_overrides
+-- And anybody's word on the user's score. $1 account, $2 user.
+DELETE FROM health_override WHERE account = $1 AND subject = 'USER' AND key = $2;
+
+-- name: forget_measured
+-- And what was measured of the user. $1 account, $2 user.
+DELETE FROM measured WHERE account = $1 AND subject = 'USER' AND key = $2;
+
+-- name: forget_scores
+-- And the user's scores. $1 account, $2 user.
+DELETE FROM health WHERE account = $1 AND subject = 'USER' AND key = $2;
+
+-- name: forget_alerts
+-- And alerts of the user. $1 account, $2 user.
+DELETE FROM alert WHERE account = $1 AND "user" = $2;
+
+-- name: forget_notifications
+-- And what was told, or is to be told, of these; with its deliveries. $1 account, $2 user.
+DELETE FROM notification
+WHERE data::jsonb #>> '{dimensions,account}' = $1 AND data::jsonb #>> '{dimensions,user}' = $2;
