@@ -1,25 +1,23 @@
 -- name: list_amounts
 -- reach: account
--- What subscriptions brought in each month as a period began, and as it ended: nothing before they start, after they end, and
--- while their trial runs. An amount is what it was then: before the first change after the instant, or as it is now. Where it was
--- never told, it is NULL. $1 accounts, or NULL for all; $2 from; $3 to.
-SELECT account, key, currency_code,
-       CASE WHEN starts_at > $2 OR ends_at <= $2 OR trial_ends_at > $2 THEN 0
-            WHEN start_was.is_other THEN start_was.amount ELSE monthly_amount END AS amount_at_start,
-       CASE WHEN starts_at > $3 OR ends_at <= $3 OR trial_ends_at > $3 THEN 0
-            WHEN end_was.is_other THEN end_was.amount ELSE monthly_amount END AS amount_at_end
+-- What subscriptions brought in each month at some instants: nothing before they start, after they end, and while their trial
+-- runs. An amount is what it was then: before the first change after the instant, or as it is now. Where it was never told, it is
+-- NULL. $1 accounts, or NULL for all; $2 the instants, in order of time.
+SELECT contract.account, contract.key, contract.currency_code,
+       array_agg(
+           CASE WHEN starts_at > asked.at OR ends_at <= asked.at OR trial_ends_at > asked.at THEN 0
+                WHEN was.is_other THEN was.amount ELSE monthly_amount END
+           ORDER BY asked.place
+       ) AS amounts
 FROM subscription AS contract
+CROSS JOIN unnest($2::timestamptz[]) WITH ORDINALITY AS asked (at, place)
 LEFT JOIN LATERAL (
     SELECT true AS is_other, (before ->> 'monthly_amount')::numeric AS amount FROM subscription_change
-    WHERE subscription = contract.key AND changed_at > $2 AND before ? 'monthly_amount'
+    WHERE subscription = contract.key AND changed_at > asked.at AND before ? 'monthly_amount'
     ORDER BY changed_at, id LIMIT 1
-) AS start_was ON true
-LEFT JOIN LATERAL (
-    SELECT true AS is_other, (before ->> 'monthly_amount')::numeric AS amount FROM subscription_change
-    WHERE subscription = contract.key AND changed_at > $3 AND before ? 'monthly_amount'
-    ORDER BY changed_at, id LIMIT 1
-) AS end_was ON true
-WHERE ($1::text[] IS NULL OR contract.account = ANY ($1)) AND starts_at <= $3
+) AS was ON true
+WHERE ($1::text[] IS NULL OR contract.account = ANY ($1)) AND starts_at <= ($2::timestamptz[])[cardinality($2::timestamptz[])]
+GROUP BY contract.account, contract.key, contract.currency_code
 ORDER BY contract.key;
 
 -- name: count_trials
