@@ -72,6 +72,9 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "externalId": ["r-1", "r-2"],
     "note": ["as they say", " "],
     "currencyCode": ["EUR"],
+    "plans": ["basic", "nothing"],
+    "askedBy": ["nps", "pulse"],
+    "draw": ["", "spring"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "first": [1, 2, 3, 50, 1_000],
@@ -84,6 +87,7 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "priority": [0, 1],
     "top": [1, 3, 100],
     "everySeconds": [5, 60],
+    "notAskedDays": [0, 90],
 }
 
 
