@@ -7,7 +7,7 @@
 -- is pending; $7 and $8 service accounts, by account and user; $9 and $10 who is entitled to what, by account and feature.
 WITH of_user AS MATERIALIZED (
     SELECT product, feature, account, "user", min(day) AS first_on, max(day) AS last_on,
-           coalesce(bit_count(bit_or(set_bit(repeat('0', 56)::varbit, day - ($2::date - 56), 1))
+           coalesce(bit_count(bit_or(set_bit(repeat('0', 28)::varbit, day - ($2::date - 28), 1))
                FILTER (WHERE day >= $2::date - 28)), 0) AS days,
            bool_or(day < $2::date - 28 AND day >= $2::date - 56) AS was_before,
            coalesce(sum(events) FILTER (WHERE day >= $2::date - 28), 0) AS events

@@ -10,8 +10,9 @@ WITH of_user AS (
     SELECT account, "user" AS key,
            CASE WHEN min(day) >= $2::date - 28 THEN 'NEW' WHEN bool_or(day < $2::date - 28 AND day >= $2::date - 56) THEN 'RETAINED'
                 ELSE 'RESURRECTED' END AS lifecycle,
-           count(DISTINCT day) FILTER (WHERE day >= $2::date - 28 AND ($9::text IS NULL OR product = $9)
-               AND ($10::text IS NULL OR feature = $10)) AS days,
+           coalesce(bit_count(bit_or(set_bit(repeat('0', 28)::varbit, day - ($2::date - 28), 1))
+               FILTER (WHERE day >= $2::date - 28 AND ($9::text IS NULL OR product = $9)
+                   AND ($10::text IS NULL OR feature = $10))), 0) AS days,
            max(day) FILTER (WHERE ($9::text IS NULL OR product = $9) AND ($10::text IS NULL OR feature = $10)) AS last_on
     FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
     WHERE is_use AND "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
