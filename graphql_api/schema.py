@@ -108,6 +108,7 @@ from graphql_api.meters import (
 )
 from graphql_api.nodes import Node
 from graphql_api.plan_fit import PlanFitInput, PlanFitResult, resolve_plan_fit
+from graphql_api.plan_revenue import PlanRevenueResult, resolve_plan_revenue
 from graphql_api.plans import (
     Plan,
     PlanConnection,
@@ -380,6 +381,16 @@ class Query:
     async def plan_fit(self, input: PlanFitInput, info: MeteringInfo) -> PlanFitResult:
         """See graphql_api/plan_fit.py."""
         return await resolve_plan_fit(input, info)
+
+    @strawberry.field(
+        description="Which plans monetise best: what was charged on each plan in a period, for time and for usage, by account, "
+        "by active user and by unit, and what is kept of its subscriptions. It does not see what a plan costs to serve, or why "
+        "it was chosen. Needs CHARGES_READ besides.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def plan_revenue(self, period: PeriodInput, info: MeteringInfo) -> PlanRevenueResult:
+        """See graphql_api/plan_revenue.py."""
+        return await resolve_plan_revenue(period, info)
 
     @strawberry.field(
         description="One customer with everything known of it: an account that was put, or has subscriptions or usage.",

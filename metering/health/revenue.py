@@ -56,22 +56,22 @@ class Revenue(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def growth(self) -> Decimal | None:
         """By which share the end is more than the start."""
-        return _share(self.end - self.start, self.start)
+        return share_of(self.end - self.start, self.start)
 
     @property
     def gross_retention(self) -> Decimal | None:
         """What is left of the start without what customers added (GRR); 1 at most."""
-        return _share(self.start - self.contraction - self.churned, self.start)
+        return share_of(self.start - self.contraction - self.churned, self.start)
 
     @property
     def net_retention(self) -> Decimal | None:
         """What the customers of the start bring at the end (NRR)."""
-        return _share(self.start + self.expansion - self.contraction - self.churned, self.start)
+        return share_of(self.start + self.expansion - self.contraction - self.churned, self.start)
 
     @property
     def customer_churn(self) -> Decimal | None:
         """The share of customers who bring nothing any more."""
-        return _share(Decimal(self.customers_churned), Decimal(self.customers_at_start))
+        return share_of(Decimal(self.customers_churned), Decimal(self.customers_at_start))
 
     def customer_value(self, margin: Decimal) -> Decimal | None:
         """What a customer brings in a life (CLV): an average amount by margin, by churn of periods like this; None at none."""
@@ -90,7 +90,7 @@ class Trials(msgspec.Struct, frozen=True):
     @property
     def conversion(self) -> Decimal | None:
         """The share that is paid for."""
-        return _share(Decimal(self.converted), Decimal(self.trials))
+        return share_of(Decimal(self.converted), Decimal(self.trials))
 
 
 class RevenueChange(Enum):
@@ -233,5 +233,6 @@ def _revenue(currency: str, customers: Sequence[tuple[Decimal, Decimal]], unknow
     )
 
 
-def _share(part: Decimal, whole: Decimal) -> Decimal | None:
+def share_of(part: Decimal, whole: Decimal) -> Decimal | None:
+    """One by the other; None where there is nothing to share."""
     return part / whole if whole else None

@@ -95,6 +95,7 @@ ALL_OF: Final = {
     "credits": f'a: creditBalance(account: "acme") {{ {_CREDITS} }} b: creditBalance(account: "beta") {{ {_CREDITS} }}',
     "revenue": f"revenueMovements({_PERIOD}) {{ ... on RevenueReport {{ periods {{ movements {{ unknown }} }} }} }}",
     "survey": 'surveyCandidates(asOf: "2026-09-23", filter: {askedBy: []}) { nodes { account user } }',
+    "plan revenue": f"planRevenue({_PERIOD}) {{ ... on PlanRevenueReport {{ totals {{ amount }} }} }}",
     "customer charges": (
         f"chargesByCustomer({_PERIOD}, {_BEFORE}) {{ ... on CustomerChargesReport {{ totals {{ after {{ amount }} }} }} }}"
     ),
@@ -326,7 +327,7 @@ def test_callers_see_what_is_theirs(worlds: tuple[Worlds, Found]) -> None:
         for caller, of in answers.items()
     }
     whole = set(ALL_OF) - {"rejected"}
-    part = whole - {"scores", "portfolio", "revenue", "survey"}
+    part = whole - {"scores", "portfolio", "revenue", "plan revenue", "survey"}
 
     assert {
         "partner": set(ALL_OF),

@@ -60,6 +60,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "portfolio": '(asOf: "2026-10-02", byRenewalQuarter: true)',
     "revenueMovements": f"(period: {_PERIOD})",
     "chargesByCustomer": f"(period: {_OCTOBER}, comparedWith: {_SEPTEMBER})",
+    "planRevenue": f"(period: {_SEPTEMBER})",
     "planFit": f"(input: {{period: {_SEPTEMBER}}})",
     "features": '(asOf: "2026-10-02")',
     "featureReception": '(product: "maps", feature: "tiles", asOf: "2026-10-02")',

@@ -28,3 +28,25 @@ SELECT count(*) AS trials,
        count(*) FILTER (WHERE ends_at IS NULL OR ends_at > trial_ends_at + make_interval(days => $5::integer)) AS converted
 FROM subscription
 WHERE ($1::text[] IS NULL OR account = ANY ($1)) AND starts_at >= $2 AND starts_at < $3 AND trial_ends_at <= $4;
+
+-- name: list_plans
+-- reach: account
+-- Which plan each subscription was on last before an instant, as it is known now. $1 accounts, or NULL for all; $2 the instant.
+SELECT DISTINCT ON (terms.subscription) contract.account, terms.subscription AS key, terms.plan
+FROM subscription_terms AS terms JOIN subscription AS contract ON contract.key = terms.subscription
+WHERE ($1::text[] IS NULL OR contract.account = ANY ($1)) AND terms.replaced_at IS NULL AND terms.since < $2::timestamptz
+ORDER BY terms.subscription, terms.since DESC, terms.id DESC;
+
+-- name: count_users
+-- reach: account
+-- How many users were active on the subscriptions of each plan. $1 accounts, or NULL for all; $2 the day to which, $3 the day from
+-- which; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and $8 service accounts, by
+-- account and user; $9, $10 and $11 accounts, subscriptions and plans, side by side.
+SELECT plan, count(*) AS users
+FROM (
+    SELECT DISTINCT plan, account, "user"
+    FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
+    JOIN unnest($9::text[], $10::text[], $11::text[]) AS sold (account, subscription, plan) USING (account, subscription)
+    WHERE is_use AND "user" IS NOT NULL AND (account, "user") NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
+) AS active
+GROUP BY plan;
