@@ -22,15 +22,22 @@ class PortfolioCell:
     monthly_amount: list[Money] = strawberry.field(
         description="What subscriptions that run then pay a month, as far as it is said; one for each currency."
     )
+    renews_in: date | None = strawberry.field(
+        description="By renewal quarter: the first day of the UTC quarter in which what is paid renews, which may be past; null "
+        "where no renewal is said, or nothing runs. A customer is counted in each quarter in which it renews something; "
+        "amounts stand in one."
+    )
 
 
 async def resolve_portfolio(
-    group_by: list[str], purpose: str, as_of: date | None, info: MeteringInfo
+    group_by: list[str], purpose: str, as_of: date | None, info: MeteringInfo, *, by_renewal_quarter: bool
 ) -> list[PortfolioCell]:
     """As of a day, today unless given."""
     context = info.context
     day = given_or_none(as_of) or (await context.snapshot.horizon()).as_of.astimezone(UTC).date()
-    cells = await read_portfolio(context.snapshot, group_by, purpose, day, context.limits)
+    cells = await read_portfolio(
+        context.snapshot, group_by, purpose, day, context.limits, by_quarter=by_renewal_quarter
+    )
     found = []
     for cell in cells:
         amounts = []
@@ -39,6 +46,12 @@ async def resolve_portfolio(
             assert currency is not None, "a subscription is in the currency of a plan, which has a minor unit"
             amounts.append(money_of(rounded(amount, currency)))
         found.append(
-            PortfolioCell(key=JsonObject(cell.key), band=cell.band, accounts=cell.accounts, monthly_amount=amounts)
+            PortfolioCell(
+                key=JsonObject(cell.key),
+                band=cell.band,
+                accounts=cell.accounts,
+                monthly_amount=amounts,
+                renews_in=cell.renews_in,
+            )
         )
     return found

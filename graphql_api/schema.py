@@ -44,6 +44,7 @@ from graphql_api.audit_log import AuditEntryConnection, AuditFilter, resolve_aud
 from graphql_api.auth import Requires, requires
 from graphql_api.backtests import BacktestInput, BacktestResult, resolve_backtest
 from graphql_api.charges import ChargesResult, resolve_charges
+from graphql_api.charges_by_customer import ChargesByCustomerResult, resolve_charges_by_customer
 from graphql_api.context import MeteringInfo
 from graphql_api.credits import (
     CreditBalanceResult,
@@ -108,6 +109,8 @@ from graphql_api.facts import (
     resolve_record_signals,
     resolve_set_pulse,
 )
+from graphql_api.feature_reception import FeatureReception, resolve_feature_reception
+from graphql_api.features import FeatureConnection, resolve_features
 from graphql_api.finding import resolve_node
 from graphql_api.interventions import (
     HoldOutInput,
@@ -134,6 +137,8 @@ from graphql_api.meters import (
     resolve_put_meter,
 )
 from graphql_api.nodes import Node
+from graphql_api.plan_fit import PlanFitInput, PlanFitResult, resolve_plan_fit
+from graphql_api.plan_revenue import PlanRevenueResult, resolve_plan_revenue
 from graphql_api.plans import (
     Plan,
     PlanConnection,
@@ -145,7 +150,7 @@ from graphql_api.plans import (
 )
 from graphql_api.portfolio import PortfolioCell, resolve_portfolio
 from graphql_api.problems import HANDLERS
-from graphql_api.questions import OrderDirection, UsageQuery
+from graphql_api.questions import OrderDirection, PeriodInput, UsageQuery
 from graphql_api.rate_preview import RatePreviewInput, RatePreviewResult, resolve_rate_preview
 from graphql_api.recording import (
     CorrectEventInput,
@@ -162,7 +167,8 @@ from graphql_api.rejected import (
     resolve_rejected_events,
     resolve_retry_rejected_events,
 )
-from graphql_api.scalars import CONFIG, Instant, JsonObject
+from graphql_api.revenue import RevenueResult, resolve_revenue_movements
+from graphql_api.scalars import CONFIG, Instant, JsonObject, ZoneName
 from graphql_api.scorecards import (
     PublishScorecardResult,
     Scorecard,
@@ -182,12 +188,15 @@ from graphql_api.statements import (
     resolve_void_statement,
 )
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
+from graphql_api.survey_candidates import SurveyCandidateConnection, SurveyFilter, resolve_survey_candidates
 from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.values import resolve_dimension_values
 from metering.events import Dimension
 from metering.health.customers import CustomerField
+from metering.health.features import FeatureKind
 from metering.keys import Scope
 from metering.outbox.deliveries import DeliveryState
+from rating.billing_periods import BillingInterval
 
 
 @strawberry.type
@@ -367,6 +376,17 @@ class Query:
         """See graphql_api/explain_charges.py."""
         return await resolve_explain_charges(input, info)
 
+    @strawberry.field(
+        description="What each customer was charged in a period, and in one before: `charges` by account for both, side by side, "
+        "the biggest differences first; `explainCharges` says why. It cannot see what is billed elsewhere.",
+        **requires(Scope.CHARGES_READ),
+    )
+    async def charges_by_customer(
+        self, period: PeriodInput, compared_with: PeriodInput, info: MeteringInfo
+    ) -> ChargesByCustomerResult:
+        """See graphql_api/charges_by_customer.py."""
+        return await resolve_charges_by_customer(period, compared_with, info)
+
     @strawberry.field(description="Apply one price to one quantity; stores nothing.", **requires(Scope.CHARGES_READ))
     async def rate_preview(self, input: RatePreviewInput, info: MeteringInfo) -> RatePreviewResult:
         """See graphql_api/rate_preview.py."""
@@ -381,6 +401,26 @@ class Query:
     async def simulate_plan(self, input: SimulatePlanInput, info: MeteringInfo) -> SimulatePlanResult:
         """See graphql_api/simulate_plan.py."""
         return await resolve_simulate_plan(input, info)
+
+    @strawberry.field(
+        description="Whom another plan would fit better: what each subscription owes for a period as it is, and what it would "
+        "owe on each other plan of its currency; who would save most comes first. More than one answer has time for is "
+        "TooLarge: ask for an account, or name plans. Needs CHARGES_READ besides; not for callers that are bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def plan_fit(self, input: PlanFitInput, info: MeteringInfo) -> PlanFitResult:
+        """See graphql_api/plan_fit.py."""
+        return await resolve_plan_fit(input, info)
+
+    @strawberry.field(
+        description="Which plans monetise best: what was charged on each plan in a period, for time and for usage, by account, "
+        "by active user and by unit, and what is kept of its subscriptions. It does not see what a plan costs to serve, or why "
+        "it was chosen. Needs CHARGES_READ besides.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def plan_revenue(self, period: PeriodInput, info: MeteringInfo) -> PlanRevenueResult:
+        """See graphql_api/plan_revenue.py."""
+        return await resolve_plan_revenue(period, info)
 
     @strawberry.field(
         description="One customer with everything known of it: an account that was put, or has subscriptions or usage.",
@@ -406,7 +446,8 @@ class Query:
         return await resolve_accounts(filter, order_by, first, after or None, info)
 
     @strawberry.field(
-        description="Recurring revenue and counts by health band and any attribute.", **requires(Scope.HEALTH_READ)
+        description="Recurring revenue and counts by health band, any attribute, and the quarter of the renewal.",
+        **requires(Scope.HEALTH_READ),
     )
     async def portfolio(
         self,
@@ -418,9 +459,85 @@ class Query:
         as_of: Annotated[
             date | None, strawberry.argument(description="A UTC day; today, unless given.")
         ] = strawberry.UNSET,
+        by_renewal_quarter: bool = False,  # noqa: FBT001, FBT002 - given by name
     ) -> list[PortfolioCell]:
         """See graphql_api/portfolio.py."""
-        return await resolve_portfolio(group_by, purpose, as_of, info)
+        return await resolve_portfolio(group_by, purpose, as_of, info, by_renewal_quarter=by_renewal_quarter)
+
+    @strawberry.field(
+        description="How recurring revenue moved, by period of the calendar: start + new + expansion - contraction - churned = "
+        "end in each currency, with retention (GRR, NRR), growth, churn, and the customers whose amounts moved. Of contracts: "
+        "what was used or billed is in `charges`. Needs CHARGES_READ besides.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def revenue_movements(
+        self,
+        period: PeriodInput,
+        info: MeteringInfo,
+        interval: BillingInterval = BillingInterval.MONTH,
+        time_zone: Annotated[ZoneName, strawberry.argument(description="Cuts the periods.")] = ZoneName("UTC"),  # noqa: B008 - a text
+    ) -> RevenueResult:
+        """See graphql_api/revenue.py."""
+        return await resolve_revenue_movements(period, interval, time_zone, info)
+
+    @strawberry.field(
+        description="Features of products, the most used first: how many users and accounts used each in the 28 days before a "
+        "UTC day, how often, who comes back to it, who stays that tried it, and who is entitled to it and does not use it. "
+        "Counted from usage, without service accounts, reversals and what is classified `background`; a feature is what events "
+        "name so, and one that no event of the year names is seen only where somebody is said to be entitled to it.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def features(
+        self,
+        info: MeteringInfo,
+        product: Annotated[str | None, strawberry.argument(description="All, unless given.")] = strawberry.UNSET,
+        kind: FeatureKind | None = strawberry.UNSET,
+        as_of: Annotated[
+            date | None, strawberry.argument(description="A UTC day, which is not counted itself; today, unless given.")
+        ] = strawberry.UNSET,
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> FeatureConnection:
+        """See graphql_api/features.py."""
+        return await resolve_features(given_or_none(product), given_or_none(kind), as_of, first, after or None, info)
+
+    @strawberry.field(
+        description="How a new feature is received, since its first use in the year before a UTC day: its penetration week by "
+        "week (users who have used it, of those who have been active in the product since), who comes back, who adopted it, who "
+        "is lukewarm and who never touched it, and what users answer to surveys against the others. It does not know who was "
+        "told of the feature, or may use it. Null where nobody used it.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def feature_reception(
+        self,
+        product: str,
+        feature: str,
+        info: MeteringInfo,
+        as_of: Annotated[
+            date | None, strawberry.argument(description="A UTC day, which is not counted itself; today, unless given.")
+        ] = strawberry.UNSET,
+    ) -> FeatureReception | None:
+        """See graphql_api/feature_reception.py."""
+        return await resolve_feature_reception(product, feature, as_of, info)
+
+    @strawberry.field(
+        description="Whom to survey: users who used a product or feature in the 28 days before a UTC day and were not asked for "
+        "a while, without service accounts and who is said to have no access any more. The order is drawn by lot, so that the "
+        "first of them are a fair sample. Who was asked is known from signals of users alone.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def survey_candidates(
+        self,
+        info: MeteringInfo,
+        filter: SurveyFilter = SurveyFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        as_of: Annotated[
+            date | None, strawberry.argument(description="A UTC day, which is not counted itself; today, unless given.")
+        ] = strawberry.UNSET,
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> SurveyCandidateConnection:
+        """See graphql_api/survey_candidates.py."""
+        return await resolve_survey_candidates(filter, as_of, first, after or None, info)
 
     @strawberry.field(
         description="The scorecards in force, each in its newest version, with those that are there from the start. None for a "

@@ -154,6 +154,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     simulation_days_max: int = 366
     simulation_user_page_subscriptions: int = 50
 
+    # Figures: recurring revenue by period of the calendar, of ten years of months;
+    revenue_periods_max: int = 120
+    # and plans that every subscription is rated on.
+    fit_plans_max: int = 50
+
     # Alerts: rules, and the subjects that one of them holds open or looks through; how long what was closed is kept.
     alert_rules_max: int = 200
     alert_subjects_max: int = 10_000

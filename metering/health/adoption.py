@@ -62,7 +62,7 @@ async def read_feature_retention(
 ) -> Mapping[str, Sequence[WeekOfUse]]:
     """Of each feature, how many of its users come back, by whole weeks since the first use; incomplete ones are left out."""
     question = await ask(snapshot, accounts, as_of)
-    service = await _service_accounts(question)
+    service = await service_accounts(question)
     rows = await question.of_lookback(sql("adoption.list_retention"), *service, RETENTION_WEEKS)
     found: dict[str, list[WeekOfUse]] = {}
     for row in rows:
@@ -73,7 +73,7 @@ async def read_feature_retention(
 async def read_stickiness(snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date) -> Sequence[Stickiness]:
     """Of each feature, whether users stay who tried it; the largest lift first."""
     question = await ask(snapshot, accounts, as_of)
-    rows = await question.of_lookback(sql("adoption.count_kept"), *await _service_accounts(question))
+    rows = await question.of_lookback(sql("adoption.count_kept"), *await service_accounts(question))
     ((everybody, all_kept),) = ((row["users"], row["kept"]) for row in rows if row["feature"] is None)
     found = []
     for row in rows:
@@ -97,7 +97,8 @@ async def read_concurrency(snapshot: Snapshot, accounts: Sequence[str], period: 
     return {row["account"]: row["users"] for row in rows}
 
 
-async def _service_accounts(question: Question) -> tuple[list[str], list[str]]:
+async def service_accounts(question: Question) -> tuple[list[str], list[str]]:
+    """Users that are no persons as of the question's day: their accounts, and their keys."""
     conventions = await read_conventions(question.snapshot, question.accounts, question.as_of)
     return columns_of(conventions.users(SERVICE_ACCOUNT))
 

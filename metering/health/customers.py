@@ -73,12 +73,16 @@ class CustomerPage(msgspec.Struct, frozen=True):
 
 
 class PortfolioCell(msgspec.Struct, frozen=True):
-    """Customers that have a band and attributes in common; amounts are of a month, by currency."""
+    """Customers that have a band and attributes in common; amounts are of a month, by currency.
+
+    By quarter, `renews_in` is the first day of the one in which what is paid renews; None where that is not said.
+    """
 
     key: dict[str, Any]
     band: str
     accounts: int
     amounts: dict[str, Decimal]
+    renews_in: date | None = None
 
 
 class AccountUser(msgspec.Struct, frozen=True):
@@ -141,9 +145,9 @@ async def list_customers(
 
 
 async def read_portfolio(
-    snapshot: Snapshot, group_by: Sequence[str], purpose: str, day: date, limits: Limits
+    snapshot: Snapshot, group_by: Sequence[str], purpose: str, day: date, limits: Limits, *, by_quarter: bool = False
 ) -> list[PortfolioCell]:
-    """How many customers are in each band, and what they pay a month, by attributes, as of a UTC day.
+    """How many customers are in each band, and what they pay a month, by attributes, as of a UTC day; also by when it renews.
 
     Raises InvalidInputError for more attributes, or more cells, than one answer may have.
     """
@@ -159,17 +163,18 @@ async def read_portfolio(
     end = midnight_after(day)
     rows = await snapshot.fetch(
         sql("customers.read_portfolio"),
-        [accounts, purpose, day, end, end - _CUSTOMERS_SEEN, list(group_by), limits.page_rows_max + 1],
+        [accounts, purpose, day, end, end - _CUSTOMERS_SEEN, list(group_by), limits.page_rows_max + 1, by_quarter],
     )
     if len(rows) > limits.page_rows_max:
         message = f"This is more than {limits.page_rows_max:,} cells; group by an attribute of fewer values."
         raise InvalidInputError([InputIssue(("groupBy",), message)])
-    cells: dict[tuple[str, str], PortfolioCell] = {}
+    cells: dict[tuple[str, str, date | None], PortfolioCell] = {}
     for row in rows:
-        place = row["key"], row["band"]
+        place = row["key"], row["band"], row["renews_in"]
         if row["is_total"]:
-            cells[place] = PortfolioCell(msgspec.json.decode(row["key"]), row["band"], row["accounts"], {})
-        elif row["currency_code"] is not None:
+            key = msgspec.json.decode(row["key"])
+            cells[place] = PortfolioCell(key, row["band"], row["accounts"], {}, row["renews_in"])
+        elif row["monthly_amount"] is not None:
             cells[place].amounts[row["currency_code"]] = row["monthly_amount"]
     return list(cells.values())
 

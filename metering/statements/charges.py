@@ -5,7 +5,7 @@ are in the snapshot. Their lines are shared out by the usage as it is in the sna
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -26,7 +26,7 @@ from metering.statements.read import Statement, draft_all
 from metering.statements.unrated import coverings_of, read_uncovered, together
 from metering.store.snapshot import Snapshot
 from metering.subscriptions import read_rated
-from rating.charges import Behind, UsageBehind, charges_within, metered_by, shares_held
+from rating.charges import Behind, Charge, UsageBehind, charges_within, metered_by, shares_held
 from rating.exact import add
 from rating.money import Money
 from rating.periods import Period
@@ -69,12 +69,28 @@ async def read_charges(snapshot: Snapshot, question: Question, limits: Limits) -
     Raises InvalidInputError where a statement, or the usage behind its lines, cannot be computed any more; TooLargeError
     where there are more groups than are held, or where one statement's amounts have more shares.
     """
-    asked = _asked(question)
-    sums: dict[Key, dict[str, Money]] = {}
-    async for histories in _pages(snapshot, question, limits):
-        await _share_out(snapshot, await statements_within(snapshot, histories, asked), question, limits, sums)
+    places = [GRAIN.index(dimension) for dimension in question.group_by]
+    sums = await sum_charges(snapshot, question, limits, lambda charge: tuple(charge.key[place] for place in places))
     groups = tuple(Group(key, _ordered(sums[key])) for key in sorted(sums, key=_order))
     return Charges(groups, _by_currency(money for group in groups for money in group.totals))
+
+
+async def sum_charges(
+    snapshot: Snapshot, question: Question, limits: Limits, key_of: Callable[[Charge], Key]
+) -> dict[Key, dict[str, Money]]:
+    """The amounts that a question is about, added up by a key and by currency. Raises what read_charges raises."""
+    sums: dict[Key, dict[str, Money]] = {}
+    async for histories in _pages(snapshot, question, limits):
+        statements = await statements_within(snapshot, histories, _asked(question))
+        await _share_out(snapshot, statements, question, limits, _Sums(key_of, sums))
+    return sums
+
+
+class _Sums(msgspec.Struct, frozen=True):
+    """Amounts that are added up, and by which key."""
+
+    key_of: Callable[[Charge], Key]
+    amounts: dict[Key, dict[str, Money]]
 
 
 def _asked(question: Question) -> Period:
@@ -146,7 +162,7 @@ async def _share_out(
     statements: Sequence[Statement],
     question: Question,
     limits: Limits,
-    sums: dict[Key, dict[str, Money]],
+    sums: _Sums,
 ) -> None:
     """Add up what falls into the period; where the usage behind many statements is too much to be held, of some at a time."""
     try:
@@ -160,8 +176,8 @@ async def _share_out(
         return
     # Of many statements this takes a while, in which others are served.
     await asyncio.to_thread(_add_up, sums, statements, usage, question)
-    if len(sums) > limits.points_max:
-        raise TooLargeError(len(sums), limits.points_max)
+    if len(sums.amounts) > limits.points_max:
+        raise TooLargeError(len(sums.amounts), limits.points_max)
 
 
 async def _usage(
@@ -194,13 +210,12 @@ def _subscriber(statement: Statement) -> Subscriber:
 
 
 def _add_up(
-    sums: dict[Key, dict[str, Money]],
+    sums: _Sums,
     statements: Sequence[Statement],
     usage: Mapping[Needed, Sequence[Behind]],
     question: Question,
 ) -> None:
     asked = _asked(question)
-    places = [GRAIN.index(dimension) for dimension in question.group_by]
     behind = by_subscriber(usage)
     for statement in statements:
         of = _subscriber(statement)
@@ -208,7 +223,7 @@ def _add_up(
         own: UsageBehind = behind.get(of, {})
         for charge in charges_within([each.line for each in statement.lines], own, nobody, asked):
             if _keeps(question.filters, dict(zip(GRAIN, charge.key, strict=True))):
-                _add(sums.setdefault(tuple(charge.key[place] for place in places), {}), charge.amount)
+                _add(sums.amounts.setdefault(sums.key_of(charge), {}), charge.amount)
 
 
 def _add(sums: dict[str, Money], money: Money) -> None:

@@ -109,7 +109,7 @@ async def check_order(snapshot: Snapshot, order: SimulationOrder, limits: Limits
     """What an order means. Raises InvalidInputError with every fault, paths lead from `input`; NotFoundError where nothing
     else is wrong than that there is no such plan or version.
     """
-    issues = [*_choice_issues(order), *_period_issues(order, limits)]
+    issues = [*_choice_issues(order), *period_issues(order, limits)]
     period = None if issues else Period(in_utc(order.start), in_utc(order.end))
     missing: InputIssue | None = None
     plan: Plan | None = None
@@ -124,7 +124,7 @@ async def check_order(snapshot: Snapshot, order: SimulationOrder, limits: Limits
     currency = None if plan is None else currency_of(plan.currency_code)
     counts: Mapping[str, int] = {}
     if period is not None and currency is not None:
-        counts = await _count_by_currency(snapshot, order.accounts, period)
+        counts = await count_by_currency(snapshot, order.accounts, period)
         if counts and currency.code not in counts:
             issues.append(_currency_issue(order, currency, counts))
     if issues:
@@ -169,7 +169,8 @@ def _choice_issues(order: SimulationOrder) -> Iterator[InputIssue]:
         yield InputIssue(("input", "version"), "A version is that of a plan: name it, or leave the version out.")
 
 
-def _period_issues(order: SimulationOrder, limits: Limits) -> Iterator[InputIssue]:
+def period_issues(order: SimulationOrder, limits: Limits) -> Iterator[InputIssue]:
+    """What is wrong with the period of an order."""
     if order.start >= order.end:
         message = "`to` must be later than `from`; a period is half-open [from, to)."
         yield InputIssue(("input", "period", "to"), message)
@@ -199,17 +200,17 @@ def _currency_issue(order: SimulationOrder, currency: Currency, counts: Mapping[
     return InputIssue(("input", *path), message)
 
 
-async def _count_by_currency(snapshot: Snapshot, accounts: Collection[str] | None, period: Period) -> Mapping[str, int]:
+async def count_by_currency(snapshot: Snapshot, accounts: Collection[str] | None, period: Period) -> Mapping[str, int]:
     """How many subscriptions there are in the period that have begun."""
     reach = snapshot.reach
     within = (reach.of_subscriptions(None), reach.of_accounts(accounts))
     chosen = [None if texts is None else [text for text in texts if "\0" not in text] for texts in within]
-    until = min(period.end, await _until(snapshot))
+    until = min(period.end, await until_now(snapshot))
     rows = await snapshot.fetch(sql("subscriptions.count_by_currency"), [*chosen, period.start, until])
     return {row["currency_code"]: row["subscriptions"] for row in rows}
 
 
-async def _until(snapshot: Snapshot) -> datetime:
+async def until_now(snapshot: Snapshot) -> datetime:
     """Billing periods that begin before it have begun."""
     return in_utc((await snapshot.horizon()).as_of) + timedelta.resolution
 
@@ -240,7 +241,7 @@ async def simulate(snapshot: Snapshot, simulation: Simulation, limits: Limits) -
 
     Raises InvalidInputError where the usage that either side is made of is not kept any more.
     """
-    until = await _until(snapshot)
+    until = await until_now(snapshot)
     first = limits.simulation_user_page_subscriptions if simulation.by_user else limits.statement_page_subscriptions
     last, has_more = None, True
     while has_more:
@@ -282,19 +283,45 @@ async def _simulated(
 
 async def _rated(snapshot: Snapshot, pairs: Sequence[_Pair], simulation: Simulation, limits: Limits) -> list[Simulated]:
     needed = {each for pair in pairs for each in pair.needed()}
+    used = await read_used(snapshot, needed, simulation.period, limits, by_user=simulation.by_user)
+    return await asyncio.to_thread(_compare, pairs, used, simulation)
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What sides are rated from: figures, the meters that show them, and the usage behind those that are shared out."""
+
+    figures: Mapping[Needed, Figure]
+    meters: Mapping[str, Meter]
+    behind: Mapping[Needed, Sequence[Behind]]
+
+    def owed(self, side: Side, of: Subscriber, period: Period) -> dict[Key, Decimal]:
+        """What of a side falls into a period, by key."""
+        needed = [Needed(of, meter, asked) for meter, asked in side.needed()]
+        own = {(each.meter, each.period): self.figures[each] for each in needed}
+        usage = {(each.meter, each.period): self.behind[each] for each in needed if each in self.behind}
+        nobody: Key = (of.account, of.subscription, *[None] * (len(GRAIN) - 2))
+        return owed_within(side, own, self.meters, period, usage, nobody)
+
+
+async def read_used(
+    snapshot: Snapshot, needed: Collection[Needed], period: Period, limits: Limits, *, by_user: bool = False
+) -> Used:
+    """Read it, exactly.
+
+    Raises InvalidInputError where it is not kept any more; TooLargeError where the usage behind lines is too much to hold.
+    """
     definitions = await read_definitions(snapshot, {each.meter for each in needed})
     read = await read_figures(snapshot, needed, definitions)
     if read.unreadable:
         of, fault = min(read.unreadable.items(), key=lambda item: (item[0].subscriber, item[0].meter, item[0].period))
         raise _gone(f"The usage of the subscription {of.subscriber.subscription!r:.60} is not kept any more.", fault)
     # What is inside the period as a whole is the subscription's, whoever used it.
-    shared = {each for each in needed if simulation.by_user or each.period.within(simulation.period) != each.period}
+    shared = {each for each in needed if by_user or each.period.within(period) != each.period}
     try:
-        behind = await read_behind(snapshot, shared, definitions, simulation.period, limits.shares_max)
+        behind = await read_behind(snapshot, shared, definitions, period, limits.shares_max)
     except InvalidInputError as fault:
         raise _gone("The usage of a billing period that begins or ends beside this one is needed.", fault) from fault
-    meters = {key: rated_meter(definition) for key, definition in definitions.items()}
-    return await asyncio.to_thread(_compare, pairs, read.figures, meters, behind, simulation)
+    return Used(read.figures, {key: rated_meter(definition) for key, definition in definitions.items()}, behind)
 
 
 def _gone(words: str, fault: InvalidInputError) -> InvalidInputError:
@@ -302,34 +329,19 @@ def _gone(words: str, fault: InvalidInputError) -> InvalidInputError:
     return InvalidInputError([InputIssue(("input", "period"), f"{words} {reasons}")])
 
 
-def _compare(
-    pairs: Sequence[_Pair],
-    figures: Mapping[Needed, Figure],
-    meters: Mapping[str, Meter],
-    behind: Mapping[Needed, Sequence[Behind]],
-    simulation: Simulation,
-) -> list[Simulated]:
+def _compare(pairs: Sequence[_Pair], used: Used, simulation: Simulation) -> list[Simulated]:
     """Rate all of them. Of many subscriptions this takes a while."""
-    return [_compared(pair, figures, meters, behind, simulation) for pair in pairs]
+    return [_compared(pair, used, simulation) for pair in pairs]
 
 
-def _compared(
-    pair: _Pair,
-    figures: Mapping[Needed, Figure],
-    meters: Mapping[str, Meter],
-    behind: Mapping[Needed, Sequence[Behind]],
-    simulation: Simulation,
-) -> Simulated:
+def _compared(pair: _Pair, used: Used, simulation: Simulation) -> Simulated:
     of, currency = pair.subscriber, simulation.currency
-    needed = list(dict.fromkeys(pair.needed()))
-    own = {(each.meter, each.period): figures[each] for each in needed}
-    usage = {(each.meter, each.period): behind[each] for each in needed if each in behind}
-    nobody: Key = (of.account, of.subscription, *[None] * (len(GRAIN) - 2))
-    current, simulated = (owed_within(side, own, meters, simulation.period, usage, nobody) for side in pair.sides)
+    current, simulated = (used.owed(side, of, simulation.period) for side in pair.sides)
     whole = compared(current.values(), simulated.values(), currency)
     if not simulation.by_user:
         return Simulated(whole, (Row(of.account, of.subscription, None, None, whole),))
-    users = weights(usage_of(used, _USER) for used in usage.values())
+    needed = dict.fromkeys(pair.needed())
+    users = weights(usage_of(used.behind[each], _USER) for each in needed if each in used.behind)
     now, then = _by_user(current), _by_user(simulated)
     rows = []
     for user in [*sorted(users), None]:

@@ -81,6 +81,9 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "subject": ["calls", "acme", "s-beta-1"],
     "by": ["bootstrap", "a partner"],
     "bearer": ["a-token", "no token"],
+    "plans": ["basic", "nothing"],
+    "askedBy": ["nps", "pulse"],
+    "draw": ["", "spring"],
 }
 NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "first": [1, 2, 3, 50, 1_000],
@@ -96,6 +99,7 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "days": [1, 400],
     "windowDays": [1, 28],
     "horizonDays": [2, 90],
+    "notAskedDays": [0, 90],
 }
 
 

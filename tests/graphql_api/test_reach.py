@@ -73,6 +73,13 @@ _MORE: Final = """{
   interventions { edges { cursor } }
   intervention(key: "webinar") { audience { edges { cursor } } }
 }"""
+# Places of figures that are computed for each answer.
+_FIGURES: Final = {
+    "features": [encode_cursor([-2, -1, "of-beta", "maps"]), encode_cursor([0, 0, "of-zebra", ""])],
+    "surveyCandidates": [encode_cursor(["8", "beta", "mole"]), encode_cursor(["0", "acme", "ana"])],
+    "subscriptions": [encode_cursor(["EUR", "10.00", "s-beta-1"])],
+    "customers": [encode_cursor(["EUR", "10.00", "beta"]), encode_cursor(["EUR", "3", "acme"])],
+}
 # What is asked of one account, of one's own and of another's.
 _CREDITS: Final = "... on CreditBalance { amounts { amount } }"
 _EXPLANATION: Final = "... on ChargesExplanation { after { amount } }"
@@ -94,6 +101,12 @@ ALL_OF: Final = {
     "portfolio": 'portfolio(asOf: "2026-10-02") { band accounts }',
     "simulation": f'simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ current {{ amount }} }} }}',
     "credits": f'a: creditBalance(account: "acme") {{ {_CREDITS} }} b: creditBalance(account: "beta") {{ {_CREDITS} }}',
+    "revenue": f"revenueMovements({_PERIOD}) {{ ... on RevenueReport {{ periods {{ movements {{ unknown }} }} }} }}",
+    "survey": 'surveyCandidates(asOf: "2026-09-23", filter: {askedBy: []}) { nodes { account user } }',
+    "plan revenue": f"planRevenue({_PERIOD}) {{ ... on PlanRevenueReport {{ totals {{ amount }} }} }}",
+    "customer charges": (
+        f"chargesByCustomer({_PERIOD}, {_BEFORE}) {{ ... on CustomerChargesReport {{ totals {{ after {{ amount }} }} }} }}"
+    ),
     "explanation": " ".join(
         f'{account}: explainCharges(input: {{account: "{account}", {_PERIOD}, {_BEFORE}, by: []}}) {{ {_EXPLANATION} }}'
         for account in ("acme", "beta")
@@ -169,6 +182,7 @@ def found_in(answer: dict[str, Any]) -> Found:
     for alias, value in answer.items():
         # Two of one field have names like `creditLedger_beta`.
         _find(alias.partition("_")[0], value, found)
+    found.cursors.update(_FIGURES)
     found.cursors["users"] = [encode_cursor([key]) for key in ("ana", "mole", "zoe")]
     return found
 
@@ -322,13 +336,13 @@ def test_callers_see_what_is_theirs(worlds: tuple[Worlds, Found]) -> None:
         for caller, of in answers.items()
     }
     whole = set(ALL_OF) - {"rejected"}
-    part = whole - {"scores", "portfolio", "devices"}
+    part = whole - {"scores", "portfolio", "devices", "revenue", "plan revenue", "survey"}
 
     assert {
         "partner": set(ALL_OF),
         "front end": whole,
         # Credits are the whole account's, and so are scores.
         "subscription": part - {"credits"},
-        "user": part - {"charges", "statements", "simulation", "credits", "explanation"},
+        "user": part - {"charges", "customer charges", "statements", "simulation", "credits", "explanation"},
         "stranger": set(),
     } == seen

@@ -57,7 +57,14 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "simulatePlan": f'(input: {{plan: "basic", period: {_SEPTEMBER}}})',
     "account": '(key: "acme")',
     "accounts": "(first: 200)",
-    "portfolio": '(asOf: "2026-10-02")',
+    "portfolio": '(asOf: "2026-10-02", byRenewalQuarter: true)',
+    "revenueMovements": f"(period: {_PERIOD})",
+    "chargesByCustomer": f"(period: {_OCTOBER}, comparedWith: {_SEPTEMBER})",
+    "planRevenue": f"(period: {_SEPTEMBER})",
+    "planFit": f"(input: {{period: {_SEPTEMBER}}})",
+    "features": '(asOf: "2026-10-02")',
+    "featureReception": '(product: "maps", feature: "tiles", asOf: "2026-10-02")',
+    "surveyCandidates": '(asOf: "2026-10-02")',
     "scorecards": "",
     "warnings": "(first: 200)",
     "warningRates": "",
@@ -79,7 +86,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
 # What is asked below: an argument that has no default, and the day of scores, of which today has none.
 _BELOW: Final[Mapping[str, str]] = {
     "dimension": "USER", "bucket": "MONTH", "asOf": '"2026-10-02"', "since": '"2026-10-01"',
-    "from": '"2026-10-01"', "to": '"2026-10-03"',
+    "from": '"2026-10-01"', "to": '"2026-10-03"', "margin": '"0.5"',
 }  # fmt: skip
 _NODES: Final[Mapping[str, str]] = {
     "Account": node_id("Account", "acme"),
@@ -128,7 +135,7 @@ def worlds(servers: dict[str, Server]) -> Iterator[tuple[World, World]]:
 def fill(api: Api, account: str, size: int) -> None:
     """A customer with so many subscriptions, grants and refused events; all with usage that is priced, and that is not."""
     subscriptions = [f"s-{account}-{number}" for number in range(1, size + 1)]
-    customer(api, account, subscriptions, ["ana", "ben", "cy", "di"])
+    customer(api, account, subscriptions, ["ana", "ben", "cy", "di"], feature="tiles")
     for key in subscriptions:
         credit(api, account, key)
         bill(api, key)

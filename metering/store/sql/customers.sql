@@ -83,8 +83,10 @@ ORDER BY place IS NULL, place * $13::int, CASE WHEN $12 = 'KEY' AND $13 < 0 THEN
 -- name: read_portfolio
 -- reach: account
 -- Customers by band and by attributes as of a day, and what those that run pay a month, by currency; a row without a currency
--- tells how many they are. $1 accounts within reach, or NULL; $2 purpose; $3 the day; $4 the instant after it; $5 since when
--- usage makes a customer; $6 names of attributes; $7 how many rows at most.
+-- tells how many they are. By quarter, what is paid stands where its subscription renews, and so is a customer counted in each
+-- of these; who has no subscription that runs is in none. $1 accounts within reach, or NULL; $2 purpose; $3 the day; $4 the
+-- instant after it; $5 since when usage makes a customer; $6 names of attributes; $7 how many rows at most; $8 whether by the
+-- quarter of the renewal.
 WITH customer AS (
     SELECT key FROM account WHERE ($1::text[] IS NULL OR key = ANY ($1))
     UNION
@@ -115,17 +117,18 @@ WITH customer AS (
         LIMIT 1
     ) AS latest ON true
 ), paid AS (
-    SELECT account, currency_code, sum(monthly_amount) AS monthly_amount
+    SELECT account, currency_code, sum(monthly_amount) AS monthly_amount,
+           CASE WHEN $8::boolean THEN date_trunc('quarter', renews_at AT TIME ZONE 'UTC')::date END AS renews_in
     FROM subscription
     WHERE ($1::text[] IS NULL OR account = ANY ($1)) AND starts_at < $4 AND (ends_at IS NULL OR ends_at >= $4)
-      AND monthly_amount IS NOT NULL
-    GROUP BY account, currency_code
+      AND ($8::boolean OR monthly_amount IS NOT NULL)
+    GROUP BY account, currency_code, renews_in
 )
-SELECT key::text AS key, band, paid.currency_code, count(DISTINCT banded.account) AS accounts,
+SELECT key::text AS key, band, renews_in, paid.currency_code, count(DISTINCT banded.account) AS accounts,
        sum(paid.monthly_amount) AS monthly_amount, grouping(paid.currency_code) = 1 AS is_total
 FROM banded LEFT JOIN paid ON paid.account = banded.account
-GROUP BY GROUPING SETS ((key, band), (key, band, paid.currency_code))
-ORDER BY key::text, band, grouping(paid.currency_code) DESC, paid.currency_code
+GROUP BY GROUPING SETS ((key, band, renews_in), (key, band, renews_in, paid.currency_code))
+ORDER BY key::text, band, renews_in, grouping(paid.currency_code) DESC, paid.currency_code
 LIMIT $7;
 
 -- name: list_users
