@@ -8,7 +8,9 @@ import msgspec
 import strawberry
 
 from graphql_api.attributes import attributes_of
+from graphql_api.auth import requires
 from graphql_api.context import MeteringInfo
+from graphql_api.early_warnings import EarlyWarning, warnings_of
 from graphql_api.health import health_field
 from graphql_api.left_out import given_or_none
 from graphql_api.nodes import AccountName, Node, node_id
@@ -79,6 +81,14 @@ class Account(Node):
         return await users_of(self.key, first, after or None, info)
 
     health = health_field(lambda account: SubjectRef(Subject.ACCOUNT, account.key, account.key))
+
+    @strawberry.field(
+        description="The newest early warnings of it and of all in it; none for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def warnings(self, info: MeteringInfo, first: int = 20) -> list[EarlyWarning]:
+        """See graphql_api/early_warnings.py."""
+        return await warnings_of(self.key, first, info)
 
 
 @strawberry.input

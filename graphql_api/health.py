@@ -166,18 +166,18 @@ def health_field(
             Instant | None, strawberry.argument(description="As it was known then.")
         ] = strawberry.UNSET,
     ) -> Health | None:
-        return await _health_of(ref_of(root), purpose, as_of, known_at, info)
+        return await health_as_of(ref_of(root), purpose, given_or_none(as_of), given_or_none(known_at), info)
 
     return strawberry.field(resolver=health, description=description, **requires(Scope.HEALTH_READ))
 
 
-async def _health_of(
+async def health_as_of(
     ref: SubjectRef, purpose: str, as_of: date | None, known_at: datetime | None, info: MeteringInfo
 ) -> Health | None:
     """The score of a subject; None where there is none, or it is beyond the caller's reach."""
     context = info.context
-    day = given_or_none(as_of) or (await context.snapshot.horizon()).as_of.astimezone(UTC).date()
-    asked = Asked(ref, purpose, day, given_or_none(known_at))
+    day = as_of or (await context.snapshot.horizon()).as_of.astimezone(UTC).date()
+    asked = Asked(ref, purpose, day, known_at)
     found = await context.loaders.score(context.snapshot, asked)
     if found is None:
         return None

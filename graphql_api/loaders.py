@@ -13,6 +13,7 @@ from metering.attribute_facts import read_attributes
 from metering.events import in_utc
 from metering.health.cards import Cards, read_cards
 from metering.health.customers import UserPage, UsersAsked, list_account_users
+from metering.health.early_warnings import Warned, read_warnings_of
 from metering.health.reading import (
     Asked,
     HistoryAsked,
@@ -89,6 +90,15 @@ class Loaders:
 
         loader: DataLoader[str, list[Subscription]] = self._loader("subscriptions", load)
         return await loader.load(account)
+
+    async def warnings(self, snapshot: Snapshot, account: str, first: int) -> list[Warned]:
+        """The newest warnings of an account."""
+
+        async def load(keys: list[tuple[str, int]]) -> list[list[Warned]]:
+            return await read_warnings_of(snapshot, keys)
+
+        loader: DataLoader[tuple[str, int], list[Warned]] = self._loader("warnings", load)
+        return await loader.load((account, first))
 
     async def cards(self, snapshot: Snapshot) -> Cards:
         """Every scorecard."""

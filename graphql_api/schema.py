@@ -72,6 +72,18 @@ from graphql_api.destinations import (
     resolve_put_destination,
     resolve_rotate_destination_secret,
 )
+from graphql_api.early_warnings import (
+    EarlyWarningConnection,
+    PutWarningThresholdsInput,
+    PutWarningThresholdsResult,
+    WarningFilter,
+    WarningRate,
+    WarningThresholds,
+    resolve_put_warning_thresholds,
+    resolve_warning_rates,
+    resolve_warning_thresholds,
+    resolve_warnings,
+)
 from graphql_api.events import Event, EventConnection, resolve_event, resolve_events
 from graphql_api.explain_charges import ExplainChargesInput, ExplainChargesResult, resolve_explain_charges
 from graphql_api.facts import (
@@ -401,6 +413,38 @@ class Query:
         """See graphql_api/scorecards.py."""
         return await resolve_scorecards(info)
 
+    @strawberry.field(
+        description="Early warnings, the newest first: what was alarming of accounts, subscriptions and users, and of all "
+        "customers together. None for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def warnings(
+        self,
+        info: MeteringInfo,
+        filter: WarningFilter = WarningFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> EarlyWarningConnection:
+        """See graphql_api/early_warnings.py."""
+        return await resolve_warnings(filter, first, after or None, info)
+
+    @strawberry.field(
+        description="How often warnings of each type were raised in the last days, for each subject and year, against the "
+        "budget. Those that are withdrawn do not count. None for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def warning_rates(self, info: MeteringInfo, days: int = 365) -> list[WarningRate]:
+        """See graphql_api/early_warnings.py."""
+        return await resolve_warning_rates(days, info)
+
+    @strawberry.field(
+        description="From when on something is alarming. Null for a caller that is bound to accounts.",
+        **requires(Scope.HEALTH_READ),
+    )
+    async def warning_thresholds(self, info: MeteringInfo) -> WarningThresholds | None:
+        """See graphql_api/early_warnings.py."""
+        return await resolve_warning_thresholds(info)
+
     @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
     async def api_keys(
         self, info: MeteringInfo, first: int = 50, after: str | None = strawberry.UNSET
@@ -656,6 +700,16 @@ class Mutation:
     ) -> PublishScorecardResult:
         """See graphql_api/scorecards.py."""
         return await resolve_publish_scorecard(input, info, dry_run=dry_run)
+
+    @strawberry.mutation(
+        description="Have other thresholds of early warnings in force, from the next day that is scored on. Safe to repeat.",
+        **requires(Scope.HEALTH_WRITE),
+    )
+    async def put_warning_thresholds(
+        self, input: PutWarningThresholdsInput, info: MeteringInfo
+    ) -> PutWarningThresholdsResult:
+        """See graphql_api/early_warnings.py."""
+        return await resolve_put_warning_thresholds(input, info)
 
     @strawberry.mutation(
         description="Make an API key. Its secret is in the answer, and nowhere else.", **requires(Scope.ADMIN)

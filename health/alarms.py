@@ -96,14 +96,14 @@ def alarm_rates(
     counts = dict.fromkeys(AlarmType, 0)
     for alarm in alarms:
         counts[alarm.type] += 1
-    years = subjects * days / DAYS_OF_YEAR
-    return tuple(
-        AlarmRate(
-            type=kind, count=count, per_year=count / years, within_budget=count / years <= thresholds.budget_per_year
-        )
-        for kind, count in counts.items()
-        if count
-    )
+    return tuple(alarm_rate(kind, count, subjects * days, thresholds) for kind, count in counts.items() if count)
+
+
+def alarm_rate(kind: AlarmType, count: int, subject_days: float, thresholds: Thresholds = DEFAULTS) -> AlarmRate:
+    """What so many alarms come to, of subjects that were watched for so many days together."""
+    assert subject_days > 0, "somebody was watched, for some time"
+    per_year = count * DAYS_OF_YEAR / subject_days
+    return AlarmRate(type=kind, count=count, per_year=per_year, within_budget=per_year <= thresholds.budget_per_year)
 
 
 def threshold_for(series: Iterable[Sequence[float | None]], *, per_year: float) -> float | None:

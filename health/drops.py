@@ -136,6 +136,32 @@ def drops(
     return DropReport(alarms=(together,) if common < 0 else (), common_change=common, held_back=held_back)
 
 
+def dropped(
+    subject: str, four_weeks: float | None, one_week: float | None, *, as_of: date, thresholds: Thresholds = DEFAULTS
+) -> Alarm | None:
+    """Whether usage has dropped, by both z's, from which what is common was taken already."""
+    if four_weeks is None or one_week is None or not _alarming(four_weeks, one_week, thresholds):
+        return None
+    evidence = {"four_week_z": four_weeks, "one_week_z": one_week}
+    return Alarm(type=AlarmType.DROP_DETECTED, subject=subject, as_of=as_of, evidence=evidence)
+
+
+def is_common(four_weeks: float, one_week: float, thresholds: Thresholds = DEFAULTS) -> bool:
+    """Whether all customers do so much together that no account is told of by itself."""
+    return max(abs(four_weeks), abs(one_week)) > thresholds.common_change_max
+
+
+def dropped_together(
+    segment: str, four_weeks: float, one_week: float, *, as_of: date, thresholds: Thresholds = DEFAULTS
+) -> Alarm | None:
+    """Whether the median account fell: by the logarithms by which it changed, over four weeks and over one."""
+    common = max(four_weeks, one_week, key=abs)
+    if common >= 0 or not is_common(four_weeks, one_week, thresholds):
+        return None
+    evidence = {"four_week_change": four_weeks, "one_week_change": one_week}
+    return Alarm(type=AlarmType.COMMON_CAUSE_DROP, subject=segment, as_of=as_of, evidence=evidence)
+
+
 def _dispersion(baseline: Sequence[float], typical: float) -> float:
     """The account's own, as far as it is large enough to tell, drawn towards what is typical."""
     told = len(baseline) * min(1.0, fsum(baseline) / len(baseline) / _MEAN_FOR_DISPERSION)

@@ -14,7 +14,8 @@ class Observed(msgspec.Struct, frozen=True):
     """A value. `observed_at` (UTC) is None where it was computed for the day itself, and so is never old.
 
     `expires_at` (UTC) ends it whatever the scorecard says. `respondents` is how many people a survey's value is of.
-    `percentile` is its place among peers, 0 to 100, None where there are too few of them.
+    `percentile` is its place among peers, 0 to 100, None where there are too few of them. `users` are whom it is about, where
+    it is about some: evidence, which moves no score.
     """
 
     value: float
@@ -22,6 +23,7 @@ class Observed(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
     respondents: int | None = None
     percentile: float | None = None
+    users: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for instant in (self.observed_at, self.expires_at):

@@ -1,8 +1,9 @@
 """The data plane as one thing: opened with its settings, asked through what it holds, closed in good order."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from metering.health.outcomes import OutcomeOrder, record_outcomes
 from metering.health.overriding import OverrideOrder, override_health
 from metering.health.scorer import Scorer
 from metering.health.signals import Recorded, SignalOrder, record_signals, set_pulse
+from metering.health.thresholds import PutThresholds, put_thresholds
 from metering.health.users import UserOrder, put_user
 from metering.ingest.arriving import Bodies
 from metering.ingest.batch import Writer
@@ -145,6 +147,10 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
         if not dry_run:
             card = (await publish_scorecard(self.database, draft, key, self.limits)).card
         return card, moved
+
+    async def put_warning_thresholds(self, given: Mapping[str, Any], key: Caller) -> PutThresholds:
+        """Have other thresholds of early warnings in force; see metering/health/thresholds.py."""
+        return await put_thresholds(self.database, given, key)
 
     async def finalize_statement(self, subscription: str, at: datetime, key: Caller) -> FinalStatement:
         """Freeze a statement; see metering/statements/finalize.py."""

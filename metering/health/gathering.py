@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from health.alarms import DEFAULTS, Thresholds
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
 from metering.health.conventions import (
@@ -25,6 +26,7 @@ from metering.health.conventions import (
     read_conventions,
 )
 from metering.health.norms import Norms
+from metering.health.thresholds import read_thresholds
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
@@ -139,6 +141,8 @@ class Gathered(msgspec.Struct, kw_only=True):
 
     as_of: date
     conventions: Conventions
+    # Who is a champion is said by the thresholds of warnings.
+    thresholds: Thresholds = DEFAULTS
     # As they were a window ago.
     champions_before: Mapping[SubjectRef, bool]
     contracts: Mapping[SubjectRef, Contract]
@@ -248,6 +252,7 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
     return Gathered(
         as_of=as_of,
         conventions=conventions,
+        thresholds=(await read_thresholds(snapshot)).thresholds,
         champions_before={ref: flag for ref in before.of if (flag := before.flag(ref, CHAMPION)) is not None},
         contracts=of_contracts,
         lives=lives,

@@ -30,7 +30,7 @@ from metering.health.included import allowance_metric, read_allowance_use
 from metering.health.norms import COHORT_DAYS, Norms
 from metering.health.told_metrics import NAMES, contract_metrics, read_told, signal_metrics
 from metering.health.usage_metrics import Usage
-from metering.store.pool import Database
+from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
@@ -60,11 +60,12 @@ class Measurer:
         replaced: datetime | None = None
         if rows:
             kept = self._read(rows[0])
-            if kept.last_on is None:
-                # Nobody had sent anything. Who was measured then is marked when that is rolled up: see the scorer.
-                return kept if await read_last_day(snapshot, as_of) is None else await read_norms(snapshot, as_of)
-            if rows[0]["is_complete"] or not is_complete:
+            holds = kept.last_on is not None or await read_last_day(snapshot, as_of) is None
+            if holds and (rows[0]["is_complete"] or not is_complete):
                 return kept
+            if rows[0]["is_complete"]:
+                # Nobody had sent anything. Who was measured then is marked when that is rolled up: see the scorer.
+                return await read_norms(snapshot, as_of)
             replaced = rows[0]["computed_at"]
         norms = await read_norms(snapshot, as_of)
         events = (await snapshot.fetch(sql("norms.count_events"), [as_of]))[0]["events"]
@@ -83,6 +84,12 @@ class Measurer:
         if self._newest is None or self._newest[0] != row["computed_at"]:
             self._newest = row["computed_at"], msgspec.json.decode(row["norms"], type=Norms)
         return self._newest[1]
+
+
+async def find_norms(connection: Connection, as_of: date) -> Norms | None:
+    """The norms of a day that are kept; None where there are none."""
+    row = await connection.fetchrow(sql("norms.find_norms"), as_of)
+    return None if row is None else msgspec.json.decode(row["norms"], type=Norms)
 
 
 async def measure(

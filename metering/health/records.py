@@ -83,5 +83,6 @@ def _read(cells: dict[str, Any]) -> Measurement:
     state = cells.get("state")
     if state is None:
         instants = {name: datetime.fromisoformat(cells[name]).astimezone(UTC) for name in _OBSERVED & cells.keys()}
-        return Observed(**{**cells, "value": float(cells["value"]), **instants})
+        users = {"users": tuple(cells["users"])} if "users" in cells else {}
+        return Observed(**{**cells, "value": float(cells["value"]), **instants, **users})
     return (Unknown if state == DriverState.UNKNOWN.value else NotApplicable)(cells["reason"])

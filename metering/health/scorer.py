@@ -11,9 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from metering.health.alarming import Alarming, find_alarms
+from metering.health.early_warnings import warn, watch
 from metering.health.known import list_customers, midnight_after
+from metering.health.measuring import find_norms
 from metering.health.norms import CHANGED_SHARE_MAX
 from metering.health.scoring import DayScores, Measure, keep, score_accounts
+from metering.health.thresholds import FIRST, PutThresholds, read_thresholds
 from metering.limits import Limits
 from metering.reach import EVERYTHING
 from metering.store.event_log import writers_at_work
@@ -37,6 +41,22 @@ class Done(msgspec.Struct, frozen=True):
 
 
 _NOTHING: Final = Done(0, 0, more=False)
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """What came of some accounts on a day."""
+
+    scores: DayScores
+    # None: the day is not over.
+    alarming: Alarming | None = None
+    thresholds: PutThresholds = FIRST
+
+    async def keep(self, connection: Connection) -> int:
+        """Keep it, and tell what is news, in one transaction; say how many scores are others than they were known to be."""
+        scores = await keep(connection, self.scores)
+        if self.alarming is not None:
+            await warn(connection, self.alarming, self.thresholds)
+        return scores
 
 
 class Scorer:
@@ -74,9 +94,9 @@ class Scorer:
         scores = 0
         for day in [*(row["as_of"] for row in rows), today]:
             accounts = sorted(account for account, start in since.items() if start <= day)
-            of_day = await self._scored(accounts, day)
+            page = await self._scored(connection, accounts, day, is_over=day < today)
             async with connection.transaction():
-                scores += await keep(connection, of_day)
+                scores += await page.keep(connection)
                 if day == today:
                     ids = [number for row in dirty for number in row["ids"]]
                     await connection.execute(sql("health.delete_dirty"), ids)
@@ -94,9 +114,11 @@ class Scorer:
         if not accounts:
             await connection.execute(sql("health.complete_day"), day)
             return Done(0, 0, more=True)
-        of_day = await self._scored(accounts, day)
+        page = await self._scored(connection, accounts, day, is_over=True)
         async with connection.transaction():
-            scores = await keep(connection, of_day)
+            scores = await page.keep(connection)
+            if page.alarming is not None:
+                await watch(connection, page.alarming)
             await connection.execute(sql("health.move_day"), day, accounts[-1])
         return Done(len(accounts), scores, more=True)
 
@@ -115,9 +137,17 @@ class Scorer:
             await ended(partial(writers_at_work, connection))
         return day
 
-    async def _scored(self, accounts: Sequence[str], day: date) -> DayScores:
+    async def _scored(self, connection: Connection, accounts: Sequence[str], day: date, *, is_over: bool) -> "_Page":
+        """The scores of a page; and what is alarming, once the day is over: until then it may come otherwise."""
         async with self._snapshot() as snapshot:
-            return await score_accounts(snapshot, self._measure, accounts, day)
+            scores = await score_accounts(snapshot, self._measure, accounts, day)
+            if not is_over:
+                return _Page(scores)
+            thresholds = await read_thresholds(snapshot)
+            # Kept while the page was measured, so not in its snapshot.
+            norms = await find_norms(connection, day + _DAY)
+            alarming = await find_alarms(snapshot, scores, accounts, norms, thresholds.thresholds)
+            return _Page(scores, alarming, thresholds)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._database, EVERYTHING)

@@ -14,7 +14,7 @@ import msgspec
 from health.measurements import Measurement
 from health.score import Health
 from health.scorecards import Scorecard, Subject
-from health.stages import stage_of
+from health.stages import Stage, stage_of
 from metering.health.cards import read_cards
 from metering.health.choosing import Contract, Profile, of_subscriptions, score_profile, stage_of_account
 from metering.health.known import Known, read_known, read_previous
@@ -35,6 +35,9 @@ class DayScores(msgspec.Struct, frozen=True):
     as_of: date
     measured: Measured
     scored: Sequence[Scored]
+    # The scores of the day before, by purpose; and how many contracts of each account run.
+    previous: Mapping[SubjectRef, Mapping[str, Health]] = {}
+    running: Mapping[str, int] = {}
 
 
 async def score_accounts(snapshot: Snapshot, measure: Measure, accounts: Sequence[str], day: date) -> DayScores:
@@ -82,7 +85,11 @@ def _evaluated(
             scored.append(each)
             if ref.subject is Subject.SUBSCRIPTION and each.purpose == "health":
                 scores[ref] = each.health
-    return DayScores(day, facts, scored)
+    running = {
+        account: sum(stage_of(each.life, day) is not Stage.CHURNED for each in found)
+        for account, found in known.contracts.items()
+    }
+    return DayScores(day, facts, scored, previous, running)
 
 
 def _facts(contract: Contract | None) -> dict[str, str]:

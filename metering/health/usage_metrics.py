@@ -30,6 +30,7 @@ Metrics: TypeAlias = Iterator[tuple[str, Measurement]]
 NOBODY_SENDS: Final = Unknown("no events came in from anybody in 28 days")
 _NEVER: Final = Unknown("never active")
 _NO_PERSON: Final = NotApplicable("a service account is no person")
+_NOT_EXPECTED: Final = NotApplicable("not expected: done with the set-up, or without access")
 _NO_USERS: Final = NotApplicable("no event names a user")
 _NO_ACTIVE_USER: Final = NotApplicable("no active user")
 _NO_SEATS: Final = NotApplicable("no seats are sold")
@@ -160,7 +161,9 @@ class Usage:
         life = self._life(ref)
         yield "active_days_share_of_own", self._share_of_own(life)
         surprise = self._silence(ref)
-        yield "silence", Unknown("fewer than three gaps") if surprise is None else Observed(surprise)
+        silent = Unknown("fewer than three gaps") if surprise is None else Observed(surprise)
+        # Who is needed for the set-up alone lapses one day: that is no silence, from its first day on.
+        yield "silence", _NOT_EXPECTED if ref in self.absent or self._is_for_setup(ref) else silent
         gap = self._gap(ref)
         yield "median_gap_days", Unknown("no gap yet") if gap is None else Observed(gap)
 
@@ -283,8 +286,8 @@ class Usage:
     def _champion_lost(self, ref: SubjectRef, users: Sequence[SubjectRef]) -> Measurement:
         before = self._activities(users, is_before=True)
         now = self._activities(users, is_before=False)
-        lost = champions_lost(ref.account, before, now, as_of=self._all.as_of)
-        return Observed(1.0 if lost else 0.0)
+        lost = champions_lost(ref.account, before, now, as_of=self._all.as_of, thresholds=self._all.thresholds)
+        return Observed(1.0, users=tuple(str(each.evidence["user"]) for each in lost)) if lost else Observed(0.0)
 
     def _activities(self, users: Sequence[SubjectRef], *, is_before: bool) -> list[UserActivity]:
         """Users as they are, or as they were a window ago."""
@@ -351,8 +354,12 @@ class Usage:
         return 0 if start is None else max(0, (self._all.as_of - max(start, earliest)).days // 7)
 
     def _is_done_with_setup(self, user: SubjectRef) -> bool:
+        return not self._life(user).count(WINDOW_DAYS) and self._is_for_setup(user)
+
+    def _is_for_setup(self, user: SubjectRef) -> bool:
+        """Whether a user was there for the set-up: by its role, or by what it did up to the end of the onboarding."""
         life = self._life(user)
-        if life.last_on is None or life.count(WINDOW_DAYS):
+        if life.last_on is None:
             return False
         if self._all.conventions.is_for_setup(user):
             return True

@@ -20,8 +20,9 @@ _FIELDS_MAX: Final = 10
 def slack_message(event: Published) -> bytes:
     """The body of a request that tells a channel of an event."""
     values = event.values
-    title = _TITLES.get(event.type, _plain_title)(event, values)
-    lines = list(_lines(values))
+    title, lines = _TITLES.get(event.type, _plain_title)(event, values), list(_lines(values))
+    if event.type in _WARNING_TITLES:
+        title, lines = f"{_WARNING_TITLES[event.type]}: {event.subject}", list(_warning_lines(values))
     blocks: list[dict[str, Any]] = [
         {"type": "section", "text": {"type": "mrkdwn", "text": f"*{_safe(_cut(title, _TITLE_CHARS_MAX))}*"}}
     ]
@@ -54,6 +55,32 @@ _TITLES: Final[Mapping[str, Callable[[Published, Mapping[str, Any]], str]]] = {
     "alert.raised": _raised_title,
     "alert.resolved": _resolved_title,
 }
+
+
+# What the types of health/alarms.py say.
+_WARNING_TITLES: Final[Mapping[str, str]] = {
+    "usage.drop_detected": "Usage has dropped",
+    "product.common_cause_drop": "Usage of all customers has dropped",
+    "user.silent": "A user is silent",
+    "champion.lost": "A champion is lost",
+    "account.single_threaded": "It hangs on one user",
+    "seats.underused": "Few of the seats are used",
+    "renewal.at_risk": "The renewal is at risk",
+    "health.band_changed": "Another band",
+    "health.score_dropped": "The score has dropped",
+}
+
+
+def _warning_lines(values: Mapping[str, Any]) -> Iterator[str]:
+    """The score with what lowers it most, and what the warning was seen by."""
+    told: list[tuple[str, object]] = [(name, values.get(name)) for name in ("asOf", "score", "band")]
+    drivers, evidence = values.get("drivers"), values.get("evidence")
+    of_drivers = [each for each in (drivers if isinstance(drivers, list) else ()) if isinstance(each, dict)]
+    told += [(str(each.get("metric")), f"{each.get('contribution', 0):+.1f}") for each in of_drivers]
+    told += list(evidence.items()) if isinstance(evidence, dict) else []
+    shown = [(name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in told]
+    for name, value in [(name, value) for name, value in shown if isinstance(value, str | int)][:_FIELDS_MAX]:
+        yield f"{_safe(_cut(name, _VALUE_CHARS_MAX))}: {_safe(_cut(str(value), _VALUE_CHARS_MAX))}"
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

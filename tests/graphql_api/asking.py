@@ -84,6 +84,7 @@ NUMBERS: Final[Mapping[str, Sequence[int]]] = {
     "priority": [0, 1],
     "top": [1, 3, 100],
     "everySeconds": [5, 60],
+    "days": [1, 400],
 }
 
 

@@ -57,6 +57,7 @@ _EVERYTHING: Final = f"""{{
   apiKeys {{ edges {{ cursor }} }}
   alertRules {{ edges {{ cursor }} }}
   alerts {{ edges {{ cursor }} }}
+  warnings {{ edges {{ cursor }} }}
   destinations {{ edges {{ cursor }} }}
   deliveries(destination: "team") {{ edges {{ cursor }} }}
   accounts {{ edges {{ cursor }} }}

@@ -37,6 +37,10 @@ _PATIENCE_SECONDS: Final = 30
 _SCORED: Final = tuple(date(2026, 10, day) for day in (1, 2, 3))
 DAYS: Final = ("2026-09-03", "2026-09-20", "2026-10-05")
 
+_WARNING: Final = """
+INSERT INTO warning (id, type, subject, account, key, about, as_of, last_on, evidence, thresholds_version, raised_at)
+VALUES (gen_random_uuid(), 'health.score_dropped', 'ACCOUNT', $1, $1, '', $2, $2, '{"after": 1.0}', 0, clock_timestamp())
+"""
 _METER: Final = """
 mutation ($input: PutMeterInput!) { putMeter(input: $input) { __typename ... on Problem { message } } }
 """
@@ -302,7 +306,7 @@ def score_others(url: str) -> None:
 
 
 def score(url: str, accounts: Sequence[str]) -> None:
-    """Scores of accounts, of what is said of them, on three days."""
+    """Scores of accounts, of what is said of them, on three days; and a warning of each."""
 
     async def made() -> None:
         database = await Database.connect(Settings(database_url=url), LIMITS)
@@ -313,6 +317,8 @@ def score(url: str, accounts: Sequence[str]) -> None:
                 await say(database, _SCORED[0], account, pulse=1 + number % 5, nps=number)
             for day in _SCORED:
                 await score_beside(database, day, *accounts)
+            async with database.transaction() as connection:
+                await connection.executemany(_WARNING, [(account, _SCORED[1]) for account in accounts])
         finally:
             await database.close()
 

@@ -228,7 +228,12 @@ class World(msgspec.Struct, frozen=True, dict=True):
     def is_done_with_setup(self, user: SubjectRef) -> bool:
         """Whether a lapse is benign."""
         days = self.active_days(self.of(user))
-        if not days or days[-1] >= self.days(28)[0]:
+        return bool(days) and days[-1] < self.days(28)[0] and self.is_for_setup(user)
+
+    def is_for_setup(self, user: SubjectRef) -> bool:
+        """Whether a lapse would be benign."""
+        days = self.active_days(self.of(user))
+        if not days:
             return False
         role = self.attributes.get(user, {}).get("role")
         if role is not None and role in (self.said(of_account(user.account), "setup_roles") or ["setup"]):
@@ -468,7 +473,7 @@ def of_one_user(world: World, ref: SubjectRef) -> dict[str, Found]:
             share = now / (baseline * 28 / (end - start).days) if baseline else NOT_APPLICABLE
     return {
         "active_days_share_of_own": share,
-        "silence": world.silence(ref),
+        "silence": NOT_APPLICABLE if world.is_absent(ref) or world.is_for_setup(ref) else world.silence(ref),
         "median_gap_days": median(world.gaps[ref]) if ref in world.gaps else UNKNOWN,
     }
 

@@ -32,7 +32,7 @@ WITH of_day AS MATERIALIZED (
 ), counted AS (
     SELECT kept.as_of, kept.events AS events_then, coalesce(sum(of_day.events), 0) AS events_now
     FROM health_norms AS kept LEFT JOIN of_day ON of_day.day >= kept.as_of - 28 AND of_day.day < kept.as_of
-    WHERE kept.as_of >= $1 AND kept.is_complete AND kept.events IS NOT NULL
+    WHERE kept.as_of >= $1 AND kept.events IS NOT NULL
     GROUP BY kept.as_of, kept.events
 ), outdated AS (
     DELETE FROM health_norms AS kept USING counted

@@ -1,0 +1,9 @@
+-- name: find_newest
+-- reach: everyone
+-- The thresholds of warnings that are in force; no row where those from the start are.
+SELECT version, thresholds::text AS thresholds, put_at FROM warning_thresholds ORDER BY version DESC LIMIT 1;
+
+-- name: insert_thresholds
+-- Have thresholds in force. $1 the version, $2 thresholds as JSON, $3 by whom.
+INSERT INTO warning_thresholds (version, thresholds, put_by) VALUES ($1, $2::jsonb, $3)
+RETURNING version, thresholds::text AS thresholds, put_at;
