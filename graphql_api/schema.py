@@ -92,6 +92,7 @@ from graphql_api.facts import (
 )
 from graphql_api.finding import resolve_node
 from graphql_api.left_out import given_or_none
+from graphql_api.lists import Lists
 from graphql_api.live_usage import stream_usage_totals
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
 from graphql_api.meters import (
@@ -161,7 +162,7 @@ from metering.outbox.deliveries import DeliveryState
 
 
 @strawberry.type
-class Query:
+class Query(Lists):
     """The questions that can be asked."""
 
     @strawberry.field(
