@@ -1,6 +1,6 @@
 """The lists that sales, customer success and marketing ask for: who is on each, why, and the account's key figures."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -28,10 +28,11 @@ from health.lists.customer_success import (
     VALUE_FOR_RENEWAL,
 )
 from health.lists.marketing import CAMPAIGN_AUDIENCE, REFERENCE_CUSTOMERS, TRAINING_CANDIDATES
-from health.lists.rules import Rule
+from health.lists.rules import Rule, with_thresholds
 from health.lists.sales import DISCOUNTS_TO_PHASE_OUT, TRIALS_LIKELY_TO_CLOSE, UPSELLS
 from health.lists.thresholds import DEFAULTS
 from health.scorecards import Subject
+from metering.errors import InputIssue, InvalidInputError
 from metering.health.closing import closing_reasons
 from metering.health.cross_selling import list_cross_sells
 from metering.health.listing import (
@@ -116,6 +117,31 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
     rank: float | None
     account: CursorText
     key: CursorText
+
+
+@strawberry.input(description="A threshold in place of a list's own: in every condition on the metric.")
+class ListThreshold:
+    """One threshold."""
+
+    metric: str
+    value: float
+
+
+def _with_thresholds(rule: Rule, given: Sequence[ListThreshold]) -> Rule:
+    """The rule with the thresholds that are given. Raises InvalidInputError with every one that it has no use for."""
+    known, seen, issues = {each.metric for each in rule.conditions}, set(), []
+    for place, each in enumerate(given):
+        message = None
+        if each.metric not in known:
+            message = f"This list compares {', '.join(sorted(known))}; {each.metric!r:.60} is none of these."
+        elif each.metric in seen:
+            message = f"{each.metric} has a threshold already."
+        seen.add(each.metric)
+        if message is not None:
+            issues.append(InputIssue(("thresholds", str(place), "metric"), message))
+    if issues:
+        raise InvalidInputError(issues)
+    return with_thresholds(rule, {each.metric: each.value for each in given})
 
 
 # What is told besides a rule's own reasons.
@@ -224,7 +250,7 @@ def _amount(rule: Rule, row: ListedSubject, paid: SubscriptionAmount | None) -> 
     if paid is None:
         return None
     amount = paid.amount
-    if rule is UNUSED_SEATS:
+    if rule.name == UNUSED_SEATS.name:
         # Counts of seats are whole.
         amount = amount * Decimal(int(row.values["unused_seats"])) / Decimal(int(row.values["seats"]))
     return _money(amount, paid.currency_code)
@@ -271,12 +297,13 @@ def _field(rule: Rule) -> Any:
 
     async def resolve(
         info: MeteringInfo,
-        filter: AccountFilter = AccountFilter(),  # noqa: B008 - named as the contract does; nobody changes it
+        filter: AccountFilter = AccountFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        thresholds: list[ListThreshold] = [],  # noqa: B006 - as above
         as_of: Annotated[date | None, strawberry.argument(description=_DAY)] = strawberry.UNSET,
         first: int = 50,
         after: str | None = strawberry.UNSET,
     ) -> ListedSubjectConnection:
-        return await _list(rule, filter, as_of, first, after or None, info)
+        return await _list(_with_thresholds(rule, thresholds), filter, as_of, first, after or None, info)
 
     return strawberry.field(resolver=resolve, description=description_of(rule), **requires(Scope.HEALTH_READ))
 
@@ -288,11 +315,12 @@ def _field_of_subjects(rules: Mapping[Subject, Rule]) -> Any:
         info: MeteringInfo,
         subject: Subject = Subject.ACCOUNT,
         filter: AccountFilter = AccountFilter(),  # noqa: B008 - as above
+        thresholds: list[ListThreshold] = [],  # noqa: B006 - as above
         as_of: Annotated[date | None, strawberry.argument(description=_DAY)] = strawberry.UNSET,
         first: int = 50,
         after: str | None = strawberry.UNSET,
     ) -> ListedSubjectConnection:
-        return await _list(rules[subject], filter, as_of, first, after or None, info)
+        return await _list(_with_thresholds(rules[subject], thresholds), filter, as_of, first, after or None, info)
 
     described = " ".join(
         f"Of {subject.value.lower()}s: {description_of(rule)}" for subject, rule in sorted(rules.items(), key=_by_kind)

@@ -69,6 +69,22 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return metric == self.rank.metric or any(each.metric == metric for each in self.conditions)
 
 
+def with_thresholds(rule: Rule, thresholds: Mapping[str, float]) -> Rule:
+    """The rule with other thresholds, by metric: each counts in every condition on the metric."""
+
+    def changed(conditions: Sign) -> Sign:
+        return tuple(
+            msgspec.structs.replace(each, threshold=thresholds.get(each.metric, each.threshold)) for each in conditions
+        )
+
+    return msgspec.structs.replace(
+        rule,
+        required=changed(rule.required),
+        signs=tuple(changed(sign) for sign in rule.signs),
+        remarks=changed(rule.remarks),
+    )
+
+
 def signs_held(rule: Rule, values: Values) -> tuple[Sign, ...]:
     """The signs that a subject shows."""
     return tuple(sign for sign in rule.signs if all_hold(sign, values))

@@ -58,6 +58,7 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "url": ["https://hooks.test/", "http://127.0.0.1/"],
     "prefix": ["", "a", "s", "mk_", "m"],
     "key": ["calls", "basic", "level", *_SUBSCRIPTIONS, *_ACCOUNTS],
+    "metric": ["drop_z", "active_days", "nothing"],
     "meter": ["calls", "users", "latest", "level", "most", "nothing"],
     "meters": ["calls", "nothing"],
     "plan": ["basic", "nothing"],

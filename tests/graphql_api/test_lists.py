@@ -382,6 +382,17 @@ def test_lists_are_filtered_and_paged(world: World) -> None:
     assert [] == world.api.ask(f'{{ dropOffs(asOf: "2026-03-01") {ROWS} }}')["dropOffs"]["nodes"]
 
 
+def test_thresholds_are_the_caller_s_to_give(world: World) -> None:
+    """Another threshold is what a list goes by, and its reasons tell; what a list does not compare is refused, all at once."""
+    assert ["drops"] == world.names("unusedSeats", ', thresholds: [{metric: "seat_utilisation", value: 0.3}]')
+    fewer = world.reasons("unusedSeats", "drops", ', thresholds: [{metric: "seats", value: 4}]')
+    assert (4.0, "there are 4 seats, 4 or more") == fewer["seats"]
+    asked = '[{metric: "nps", value: 1}, {metric: "seats", value: 1}, {metric: "seats", value: 2}]'
+    refused = world.api.answer(f"{{ unusedSeats(thresholds: {asked}) {{ totalCount }} }}")
+    issues = refused["errors"][0]["extensions"]["issues"]
+    assert [["thresholds", "0", "metric"], ["thresholds", "2", "metric"]] == [each["path"] for each in issues]
+
+
 def test_more_rows_take_no_more_statements(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of all rows takes as many statements as a page of one, with all that is told of each."""
     asked: list[str] = []
