@@ -163,7 +163,7 @@ def found_in(answer: dict[str, Any]) -> Found:
         _find(alias.partition("_")[0], value, found)
     # Few of the lists of teams have rows here; what is behind a place is asked of each.
     places = [encode_cursor([signs, -4.0, key, key]) for signs in (0, 1) for key in accounts]
-    found.cursors |= dict.fromkeys(lists_of_teams(), places)
+    found.cursors.update(dict.fromkeys(lists_of_teams(), places))
     found.cursors["users"] = [encode_cursor([key]) for key in ("ana", "mole", "zoe")]
     return found
 
