@@ -109,7 +109,7 @@ async def resolve_put_account(given: PutAccountInput, info: MeteringInfo) -> Put
     key = context.require(Scope.CATALOG_WRITE)
     order = AccountOrder(key=given.key, name=given.name, attributes=attributes_of(given.attributes))
     made = await context.service.put_account(order, key)
-    return _shown(Customer(made.key, made.name, made.attributes), is_new=True)
+    return account_of(Customer(made.key, made.name, made.attributes), is_new=True)
 
 
 async def find_account_node(name: AccountName, info: MeteringInfo) -> Account | None:
@@ -175,7 +175,7 @@ class _AccountPlace(msgspec.Struct, frozen=True, array_like=True):
 async def resolve_account(key: str, info: MeteringInfo) -> Account | None:
     """The account of this key, if the caller sees it."""
     found = await find_customer(info.context.snapshot, key)
-    return None if found is None else _shown(found, is_new=False)
+    return None if found is None else account_of(found, is_new=False)
 
 
 async def resolve_accounts(
@@ -185,25 +185,30 @@ async def resolve_accounts(
     context = info.context
     check_first(first, context.limits, ("first",))
     place = decode_cursor(after, _AccountPlace, ("after",)) if after else None
-    bands = given_or_none(given.band)
-    chosen = CustomerFilter(
-        bands=None if bands is None else tuple(bands),
-        attributes=_contained(given_or_none(given.attributes), context.limits),
-        text=given_or_none(given.text),
-        renews_before=given_or_none(given.renews_before),
-    )
+    chosen = chosen_of(given, context.limits)
     ordered = CustomerOrder(order.field, descending=order.direction is OrderDirection.DESC)
-    if bands is not None or ordered.is_of_scores:
+    if chosen.bands is not None or ordered.is_of_scores:
         context.require(Scope.HEALTH_READ)
     behind = None if place is None else Customer(place.key, None, "{}", place.place)
     page = await list_customers(context.snapshot, chosen, ordered, first, behind)
-    nodes = [_shown(each, is_new=False) for each in page.customers]
+    nodes = [account_of(each, is_new=False) for each in page.customers]
     cursors = [encode_cursor(_AccountPlace(each.key, each.place)) for each in page.customers]
     return AccountConnection(
         edges=edges_of(nodes, cursors),
         nodes=nodes,
         page_info=page_info(cursors, has_next=page.has_next, has_previous=place is not None),
         total_count=page.total,
+    )
+
+
+def chosen_of(given: AccountFilter, limits: Limits) -> CustomerFilter:
+    """Which accounts are asked for. Raises InvalidInputError for attributes that cannot be."""
+    bands = given_or_none(given.band)
+    return CustomerFilter(
+        bands=None if bands is None else tuple(bands),
+        attributes=_contained(given_or_none(given.attributes), limits),
+        text=given_or_none(given.text),
+        renews_before=given_or_none(given.renews_before),
     )
 
 
@@ -222,7 +227,8 @@ async def _facts(snapshot: Snapshot, subscriptions: Sequence[Subscription]) -> l
     return [facts_of(each, now) for each in subscriptions]
 
 
-def _shown(account: Customer, *, is_new: bool) -> Account:
+def account_of(account: Customer, *, is_new: bool) -> Account:
+    """An account as the API shows it."""
     return Account(
         id=node_id("Account", account.key),
         key=account.key,

@@ -125,6 +125,7 @@ from graphql_api.interventions import (
     resolve_record_intervention,
 )
 from graphql_api.left_out import given_or_none
+from graphql_api.lists import Lists
 from graphql_api.live_usage import stream_usage_totals
 from graphql_api.meter_usage import MeterUsageResult, resolve_meter_usage
 from graphql_api.meters import (
@@ -200,7 +201,7 @@ from rating.billing_periods import BillingInterval
 
 
 @strawberry.type
-class Query:
+class Query(Lists):
     """The questions that can be asked."""
 
     @strawberry.field(

@@ -56,6 +56,7 @@ _METRICS: Final = (
     _metric(
         "active_days_share_of_own", "share", _USER, "active days by the mean of the 84 days before, in 28 days", 28
     ),
+    _metric("features_used", "features", _ALL, "features that were used", 28),
     _metric("breadth", "share", _ALL, "features used by features entitled to", 28),
     _metric("breadth_core", "share", _ALL, "core features used by core features; unknown where none is named", 28),
     _metric(
@@ -73,6 +74,11 @@ _METRICS: Final = (
     _metric("trend", "share", _ALL, "the change for four weeks, by the Theil-Sen slope of 12; unknown below 8", 84),
     _metric("silence", "nats", _USER, "how unusual the silence is for this user (silence.py); unknown below 3 gaps"),
     _metric("p_active_next", "probability", _ALL, "of any activity in the next 28 days (silence.py)"),
+    _metric("expected", "flag", _USER, "0 for who is done with the set-up or has no access any more, otherwise 1"),
+    _metric("champion", "flag", _USER, "1 for who carries the account (people.py), otherwise 0", 28),
+    _metric(
+        "trouble_share", "share", _USER, "events that are errors, failures or calls for help; 20 events or more", 28
+    ),
     _metric("median_gap_days", "days", _USER, "the median of the days between neighbouring active days", 364),
     _metric(
         "usage_interval_days", "days", _ACCOUNT, "the least of 1, 7, 14 and 28 that covers 80 % of users' gaps", 364

@@ -1,4 +1,4 @@
-"""All metrics and scores of many customers, and of one of them anew: seconds.
+"""All metrics and scores of many customers, and of one of them anew: seconds; and a page of each list of them: milliseconds.
 
 Profile: a year of 2,000 accounts with 15,000 users by a power law (335 down to 4), each on one subscription with seats; a user
 is active on every sixth day or so, weekends less, with two features of twelve on one of two devices, and one in six stops.
@@ -17,7 +17,10 @@ import uvloop
 from bench import ENGINES, Usage, database, percentile, print_table, scratch
 from preload import run
 
+from health.lists.known import RULES
 from metering.config import Settings
+from metering.health.customers import CustomerFilter
+from metering.health.listing import ListAsked, list_subjects, read_figures
 from metering.health.measuring import Measurer, measure_everybody
 from metering.health.scorer import Scorer
 from metering.health.scoring import score_accounts
@@ -124,6 +127,25 @@ async def one_anew(pool: Database, measurer: Measurer, accounts: Sequence[str], 
     return rows
 
 
+async def lists(pool: Database, day: date) -> list[list[str]]:
+    """How long the first page of each list takes, with the key figures of its accounts."""
+    rows = []
+    for rule in RULES:
+        milliseconds = []
+        for _ in range(10):
+            started = time.perf_counter()
+            async with Snapshot(pool, EVERYTHING) as snapshot:
+                page = await list_subjects(snapshot, rule, CustomerFilter(), ListAsked(day, 50), LIMITS)
+                accounts = sorted({row.customer.key for row in page.rows})
+                if accounts:
+                    await read_figures(snapshot, accounts, page.since, day)
+            milliseconds.append(1_000 * (time.perf_counter() - started))
+        p50, p95 = percentile(milliseconds, 0.5), percentile(milliseconds, 0.95)
+        named = f"{rule.name}, of {rule.subject.value.lower()}s"
+        rows.append([named, f"50 of {page.total:,}", f"p50 {p50:.0f} ms", f"p95 {p95:.0f} ms", ""])
+    return rows
+
+
 async def measured(engine: str, url: str, postgres: Usage, options: argparse.Namespace) -> None:
     """Fill, unless it was filled before, and print the table."""
     pool = await Database.connect(Settings(database_url=url), LIMITS)
@@ -171,6 +193,7 @@ async def table(engine: str, pool: Database, postgres: Usage, end: datetime) -> 
         await took("all metrics", postgres, metrics),
         await took("norms, all metrics and scores, kept", postgres, scores),
         *await one_anew(pool, measurer, accounts, day),
+        *await lists(pool, day),
     ]
     columns = ["what", "of", "seconds", "PostgreSQL's processor time", "our own"]
     print_table(f"Health of {len(accounts):,} accounts, {engine}", columns, rows)

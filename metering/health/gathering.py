@@ -62,6 +62,9 @@ class Life(msgspec.Struct, frozen=True):
     events: int = 0
     setup_events: int = 0
     subscriptions: Sequence[str] = ()
+    # Of the window.
+    window_events: int = 0
+    trouble_events: int = 0
 
     @property
     def first_on(self) -> date | None:
@@ -301,6 +304,8 @@ def _lives(question: Question, rows: Sequence[Any]) -> dict[SubjectRef, Life]:
             row["events"],
             row["setup_events"],
             row["subscriptions"],
+            row["window_events"],
+            row["trouble_events"],
         )
         for row in rows
     }

@@ -9,11 +9,14 @@ from math import log
 from statistics import median
 from typing import Final, TypeAlias
 
+import msgspec
+
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
-from health.people import UserActivity, champions_lost
+from health.people import UserActivity, champions_lost, champions_of
 from health.scorecards import Subject
 from health.silence import GAPS_MIN, silence
 from metering.health.conventions import (
+    CHAMPION,
     CORE_FEATURES,
     DEPROVISIONED,
     FEATURES,
@@ -38,6 +41,7 @@ _NO_CORE: Final = Unknown("no core features are named")
 _FEW_WEEKS: Final = Unknown("fewer than eight whole weeks since onboarding")
 _EVENTS_FOR_FEATURES: Final = 20
 _EVENTS_FOR_MIX: Final = 200
+_EVENTS_FOR_TROUBLE: Final = 20
 _USERS_FOR_SHARES: Final = 3
 _BASELINE_DAYS_MIN: Final = 56
 _SETUP_SHARE: Final = 0.8
@@ -56,6 +60,7 @@ class Usage:
         self._all = gathered
         self._norms = norms
         self._provisioned: dict[str, list[SubjectRef]] = {}
+        self._carrying: dict[str, frozenset[str]] = {}
         for user in gathered.conventions.users(PROVISIONED):
             self._provisioned.setdefault(user.account, []).append(user)
         everybody = (user for users in gathered.users_of.values() for user in users)
@@ -83,6 +88,7 @@ class Usage:
     def _of_everybody(self, ref: SubjectRef) -> Metrics:
         use, life = self._all.uses.get(ref, _NO_USE), self._life(ref)
         yield "active_days", Observed(float(life.count(WINDOW_DAYS)))
+        yield "features_used", Observed(float(len(use.used)))
         offered, core = self._offered(ref), self._listed(ref, CORE_FEATURES)
         yield "breadth", _share(use, offered) if offered else Unknown("no features are known to be entitled to")
         yield "breadth_core", _share(use, core) if core else _NO_CORE
@@ -172,6 +178,23 @@ class Usage:
         yield "silence", _NOT_EXPECTED if ref in self.absent or self._is_for_setup(ref) else silent
         gap = self._gap(ref)
         yield "median_gap_days", Unknown("no gap yet") if gap is None else Observed(gap)
+        yield "expected", Observed(0.0 if ref in self.absent else 1.0)
+        yield "champion", Observed(1.0 if ref.key in self._champions(ref.account) else 0.0)
+        if life.window_events < _EVENTS_FOR_TROUBLE:
+            yield "trouble_share", Unknown("fewer than 20 events")
+        else:
+            yield "trouble_share", Observed(life.trouble_events / life.window_events)
+
+    def _champions(self, account: str) -> frozenset[str]:
+        """Who carries an account now."""
+        if account not in self._carrying:
+            now = self._activities(self._all.users_of.get(account, []), is_before=False)
+            named = (SubjectRef(Subject.USER, account, each.user) for each in now)
+            said = [self._all.conventions.flag(user, CHAMPION) for user in named]
+            self._carrying[account] = champions_of(
+                [msgspec.structs.replace(each, champion=flag) for each, flag in zip(now, said, strict=True)]
+            )
+        return self._carrying[account]
 
     def _gap(self, ref: SubjectRef) -> float | None:
         gaps = self._life(ref).gaps()

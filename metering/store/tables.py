@@ -763,6 +763,8 @@ measured: Final = sa.Table(
     sa.Column("metrics", postgresql.JSONB, nullable=False),
     sa.PrimaryKeyConstraint("account", "subject", "key", "as_of"),
     sa.CheckConstraint(_ANY_SUBJECT, name="subject"),
+    # Lists read everybody of a day.
+    sa.Index("measured_of_day_idx", "as_of", "subject"),
 )
 
 # Scores of days, with their reasons. A day that is computed anew is another row: what was known before stays on record.

@@ -29,6 +29,8 @@ from hypothesis import strategies as st
 
 # What differs from one moment to the next, whatever is asked.
 OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds", "CreditBalance.at"})
+# Of the rows of fifteen lists: `account` and `accounts` ask all that there is below it.
+ASKED_ELSEWHERE: Final = frozenset({"ListedSubject.account"})
 DEPTH_MAX: Final = 6
 _ACCOUNTS: Final = ["acme", "acme", "aardvark", "beta", "zebra", "gamma", "nobody"]
 _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2", "s-gamma-1", "nothing"]
@@ -76,7 +78,7 @@ TEXTS: Final[Mapping[str, Sequence[str]]] = {
     "kind": ["webinar"],
     "intervention": ["webinar", "nothing"],
     "scorecard": ["account", "nothing"],
-    "metric": ["score", "seats", "nothing"],
+    "metric": ["score", "seats", "drop_z", "active_days", "nothing"],
     "segmentBy": ["segment"],
     "subject": ["calls", "acme", "s-beta-1"],
     "by": ["bootstrap", "a partner"],
@@ -155,7 +157,7 @@ class Asking:
         parts = [
             self._field(name, field, depth, f"{prefix}{name}: " if prefix else "")
             for name, field in kind.fields.items()
-            if not {name, f"{kind.name}.{name}"} & OF_THE_MOMENT and self._is_asked(field, depth)
+            if not {name, f"{kind.name}.{name}"} & (OF_THE_MOMENT | ASKED_ELSEWHERE) and self._is_asked(field, depth)
         ]
         return " ".join(["__typename", *parts])
 

@@ -33,6 +33,7 @@ _PERIOD: Final = '{from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:00Z"}'
 _QUERY: Final = f"{{period: {_PERIOD}, groupBy: [ACCOUNT, SUBSCRIPTION, USER]}}"
 _SEPTEMBER: Final = '{from: "2026-09-01T00:00:00Z", to: "2026-10-01T00:00:00Z"}'
 _OCTOBER: Final = '{from: "2026-10-01T00:00:00Z", to: "2026-11-01T00:00:00Z"}'
+_ON_THE_DAY: Final = '(asOf: "2026-10-02", first: 200)'
 # Of each field of the root: what it is asked with. A new field must be added, or the test says so.
 ARGUMENTS: Final[Mapping[str, str]] = {
     "usage": f"(query: {_QUERY})",
@@ -74,6 +75,21 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "holdOut": '(input: {intervention: "webinar", percent: 50, keys: ["acme"]})',
     "deviceMix": '(asOf: "2026-10-06")',
     "backtest": '(input: {scorecard: "account", from: "2026-10-01", to: "2026-11-01", horizonDays: 2})',
+    "unusedSeats": _ON_THE_DAY,
+    "dropOffs": _ON_THE_DAY,
+    "renewalsAtRisk": _ON_THE_DAY,
+    "champions": _ON_THE_DAY,
+    "usersNeedingHelp": _ON_THE_DAY,
+    "trialsLikelyToClose": _ON_THE_DAY,
+    "upsells": _ON_THE_DAY,
+    "crossSells": _ON_THE_DAY,
+    "adoptionGaps": _ON_THE_DAY,
+    "silentAccounts": _ON_THE_DAY,
+    "referenceCustomers": _ON_THE_DAY,
+    "valueForRenewal": _ON_THE_DAY,
+    "discountsToPhaseOut": _ON_THE_DAY,
+    "trainingCandidates": _ON_THE_DAY,
+    "campaignAudience": _ON_THE_DAY,
     "alertRules": "",
     "alerts": "(first: 200)",
     "destinations": "",

@@ -329,7 +329,7 @@ def score(url: str, accounts: Sequence[str]) -> None:
             if MINE in accounts:
                 await publish_card(database)
             for number, account in enumerate(accounts, start=1):
-                await say(database, _SCORED[0], account, pulse=1 + number % 5, nps=number)
+                await say(database, _SCORED[0], account, pulse=5 - number % 5, nps=number, drop_z=2 + number)
             for day in _SCORED:
                 await score_beside(database, day, *accounts)
             async with database.transaction() as connection:

@@ -438,6 +438,7 @@ def of_everybody(world: World, ref: SubjectRef) -> dict[str, Found]:
     shares = [count / mix.total() for count in mix.values()]
     return {
         "active_days": len(world.active_days(now)),
+        "features_used": len(used - {None}),
         "breadth": len(used & offered) / len(offered) if offered else UNKNOWN,
         "breadth_core": len(used & core) / len(core) if core else UNKNOWN,
         "effective_features": exp(-fsum(p * log(p) for p in shares)) if mix.total() >= 20 else UNKNOWN,
@@ -471,7 +472,12 @@ def of_one_user(world: World, ref: SubjectRef) -> dict[str, Found]:
             baseline = sum(start <= day < end for day in days)
             now = sum(day >= end for day in days)
             share = now / (baseline * 28 / (end - start).days) if baseline else NOT_APPLICABLE
+    now = world.within(world.of(ref), 28)
+    trouble = sum(use.classification in {"error", "failure", "help"} for use in now)
     return {
+        "expected": 0.0 if world.is_absent(ref) else 1.0,
+        "champion": float(ref.key in champions_now(world, ref.account)),
+        "trouble_share": trouble / len(now) if len(now) >= 20 else UNKNOWN,
         "active_days_share_of_own": share,
         "silence": NOT_APPLICABLE if world.is_absent(ref) or world.is_for_setup(ref) else world.silence(ref),
         "median_gap_days": median(world.gaps[ref]) if ref in world.gaps else UNKNOWN,
@@ -552,6 +558,26 @@ def of_whole_account(
         "usage_interval_days": (covering or [28])[0] if gaps else UNKNOWN,
         "champion_lost": champion_lost(world, users),
     }
+
+
+def champions_now(world: World, account: str) -> frozenset[str]:
+    """Who carries an account."""
+    now = []
+    for user in world.users_of.get(account, []):
+        days = world.active_days(world.of(user))
+        uses = world.within(world.of(user), 28)
+        if days:
+            now.append(
+                UserActivity(
+                    user=user.key,
+                    active_days=len(world.active_days(uses)),
+                    tenure_days=(world.as_of - days[0]).days,
+                    features=len({use.feature for use in uses if use.is_use} - {None}),
+                    deprovisioned=world.flag(user, "deprovisioned"),
+                    champion=world.attributes.get(user, {}).get("champion"),
+                )
+            )
+    return champions_of(now)
 
 
 def champion_lost(world: World, users: Sequence[SubjectRef]) -> float:

@@ -134,7 +134,7 @@ def habits(draw: st.DrawFn, account: str) -> Habit:
         device=draw(st.sampled_from([None, "phone", "desk"])),
         product=draw(st.sampled_from("pq")),
         feature=draw(st.sampled_from([None, "f", "f", "g", "h"])),
-        classification=draw(st.sampled_from([None, None, None, "setup", "background"])),
+        classification=draw(st.sampled_from([None, None, None, "setup", "background", "error"])),
         quantity=draw(st.sampled_from([Decimal(1), Decimal(1), Decimal(0), Decimal(-1)])),
         first_age=last_age + length,
         last_age=last_age,

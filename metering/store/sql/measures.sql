@@ -36,20 +36,27 @@ ORDER BY contract.key;
 -- name: list_lives
 -- reach: account
 -- On which days accounts, subscriptions and users were active, as a row of 0 and 1 from the day on that is looked back to; how
--- many of their events are of the set-up; and on which subscriptions a user was. $1 accounts, or NULL for all; $2 the day;
+-- many of their events are of the set-up; how many there were in 28 days, and how many of these say that something is wrong; and
+-- on which subscriptions a user was. $1 accounts, or NULL for all; $2 the day;
 -- $3 the day to look back to; $4 the end of the rollups' last day; $5 their horizon, $6 whether anything is pending; $7 and
 -- $8 service accounts, by account and user: what they do is nobody's activity. Days are brought together as bits: there are
 -- as many rows as users then, and not as many as their days.
 WITH of_user AS MATERIALIZED (
     SELECT account, subscription, "user",
            bit_or(set_bit(repeat('0', $2::date - $3::date)::varbit, day - $3::date, 1)) FILTER (WHERE is_use) AS days,
-           sum(events) AS events, sum(events) FILTER (WHERE classification = 'setup') AS setup_events
+           sum(events) AS events, sum(events) FILTER (WHERE classification = 'setup') AS setup_events,
+           sum(events) FILTER (WHERE day >= $2::date - 28) AS window_events,
+           sum(events) FILTER (
+               WHERE day >= $2::date - 28 AND classification IN ('error', 'failure', 'help')
+           ) AS trouble_events
     FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
     WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, subscription, "user"
 )
 SELECT account, subject, key, coalesce(bit_or(days)::text, '') AS days, sum(events)::bigint AS events,
        coalesce(sum(setup_events), 0)::bigint AS setup_events,
+       coalesce(sum(window_events), 0)::bigint AS window_events,
+       coalesce(sum(trouble_events), 0)::bigint AS trouble_events,
        coalesce(array_agg(DISTINCT subscription)
            FILTER (WHERE subject = 'USER' AND subscription IS NOT NULL AND days IS NOT NULL), '{}') AS subscriptions
 FROM of_user CROSS JOIN LATERAL (
