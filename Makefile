@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup editor demo test soak check format bench lock clean help
+.PHONY: setup editor demo test soak check format bench docs lock clean help
 
 help: ## List the verbs.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ bench: setup ## Measure ingest, queries, memory and rating on this machine; prin
 	$(BIN)/python loadtests/memory.py
 	$(BIN)/python loadtests/rate.py
 
+docs: setup ## Build the documentation as a site, in build/docs; a link that leads nowhere fails it.
+	$(BIN)/python -m handbook.build build/docs
+
 # Without an index address and for every platform. What only the code of packages of data runs on is left out: see pyproject.toml.
 # The image's two locks are parts of the first: the same versions, without the embedded PostgreSQL and the tools.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
@@ -70,5 +73,5 @@ lock: ## Resolve the versions anew (needs uv).
 	echo hatchling | $(LOCK) - --constraint requirements.lock --output-file requirements-build.lock
 
 clean: ## Remove what the verbs made (not the data in .metering).
-	rm -rf $(VENV) dist editor/node_modules graphql_api/built_editor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build editor/node_modules graphql_api/built_editor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
