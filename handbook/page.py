@@ -13,6 +13,7 @@ from markdown_it.token import Token
 
 from handbook.chapters import ROOT
 
+# rich stands on it, so it is locked, and installed wherever the service is.
 _MARKDOWN: Final = MarkdownIt("commonmark").enable("table")
 
 
