@@ -27,7 +27,10 @@ _CHAPTERS: Final = (
     Chapter(
         "Concepts", ("docs/architecture.md", "docs/glossary.md", "docs/meters.md", "docs/rating.md", "docs/credits.md")
     ),
-    Chapter("How to", ("docs/sending.md", "docs/api.md", "docs/health.md", "docs/alerts.md")),
+    Chapter(
+        "How to",
+        ("docs/sending.md", "docs/api.md", "docs/health.md", "docs/lists.md", "docs/figures.md", "docs/alerts.md"),
+    ),
     Chapter(
         "Reference",
         (
@@ -42,6 +45,6 @@ _CHAPTERS: Final = (
             "reference/headings.md",
         ),
     ),
-    Chapter("Operations", ("docs/operating.md", "docs/backup.md", "docs/performance.md")),
+    Chapter("Operations", ("docs/operating.md", "docs/backup.md", "docs/security.md", "docs/performance.md")),
     Chapter("Parts", ("metering/README.md", "rating/README.md", "health/README.md", "loadtests/README.md")),
 )

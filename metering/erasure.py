@@ -17,6 +17,7 @@ import msgspec
 from metering.attribute_facts import mark_dirty
 from metering.audit import AuditAction, AuditKind, note
 from metering.errors import ConflictError, InvalidInputError
+from metering.health.scorer import SCORER_LOCK
 from metering.input_faults import name_issues
 from metering.keys import Caller, Scope
 from metering.limits import LIMITS, Limits
@@ -39,7 +40,7 @@ _SIGN: Final = re.compile(r"([^\w\s])")
 async def erase_user(database: Database, account: str, user: str, key: Caller, limits: Limits) -> int:
     """Erase a user, and say how many events were its; none where there is no such user, or no more.
 
-    Raises InvalidInputError; ConflictError where the rollups are being made for longer than is waited; ForbiddenError.
+    Raises InvalidInputError; ConflictError where rollups or scores are being made for longer than is waited; ForbiddenError.
     """
     key.require(Scope.ADMIN)
     return await _erase(database, account, user, limits, by=key.signature)
@@ -55,12 +56,14 @@ async def _erase(database: Database, account: str, user: str, limits: Limits, *,
     if issues:
         raise InvalidInputError(issues)
     for _ in range(round(limits.erasure_wait_seconds_max / _LOOK_SECONDS)):
-        # Rollups and events are renamed while nobody makes the one of the other.
-        async with alone(database, REFRESHER_LOCK) as connection:
-            if connection is not None:
+        # While nobody makes rollups of events, or scores of what was measured before: they would be kept afterwards.
+        async with alone(database, REFRESHER_LOCK) as connection, alone(database, SCORER_LOCK) as scorer:
+            if connection is not None and scorer is not None:
                 return await _erase_alone(database, connection, account, user, by)
         await asyncio.sleep(_LOOK_SECONDS)
-    raise ConflictError("Rollups are being made at this moment, which takes long; nothing was erased. Try again later.")
+    raise ConflictError(
+        "Rollups or scores are being made at this moment, which takes long; nothing was erased. Try again later."
+    )
 
 
 async def _erase_alone(database: Database, connection: Connection, account: str, user: str, by: str) -> int:
@@ -104,6 +107,9 @@ async def _forget(connection: Connection, account: str, user: str) -> None:
         sql("erasure.forget_measured"),
         sql("erasure.forget_scores"),
         sql("erasure.forget_alerts"),
+        sql("erasure.forget_warnings"),
+        sql("erasure.forget_in_measured"),
+        sql("erasure.forget_audience"),
         sql("erasure.forget_notifications"),
     ):
         await connection.execute(statement, account, user)

@@ -158,6 +158,10 @@ _WATCHED = {
          "$overdraft_max", "effective_at", "expires_at", "voided_at"),
     ),
     "scorecard": ("", ("SCORECARD", "published_by", "", "key", "version", "subject", "purpose", "#definition")),
+    "warning_thresholds": ("", ("WARNING_THRESHOLDS", "put_by", "", "version", "thresholds")),
+    # Whom it was for are people, too.
+    "intervention": ("", ("INTERVENTION", "recorded_by", "", "key", "kind", "subject", "started_on", "ended_on", "metric",
+                          "window_days", "holdout_percent", "segment_by", "need")),
     "destination": (
         "key, kind, address, encrypted, types, enabled, has_bearer",
         ("DESTINATION", "changed_by", "", "key", "kind", "address", "#encrypted", "types", "enabled", "has_bearer"),

@@ -79,6 +79,14 @@ CHANGES: Final[Mapping[str, Change]] = {
         f'(input: {{ key: "said", subject: ACCOUNT, purpose: "said", definition: {_CARD} }})',
         (("SCORECARD", "CREATED", None, "said"),),
     ),
+    "putWarningThresholds": Change(
+        "(input: { thresholds: { budgetPerYear: 1 } })", (("WARNING_THRESHOLDS", "CREATED", None, "1"),)
+    ),
+    "recordIntervention": Change(
+        '(input: { key: "call", kind: "call", subject: USER, subjects: [{ account: "acme", key: "mallory" }], '
+        'startedOn: "2026-01-01", metric: "score" })',
+        (("INTERVENTION", "CREATED", None, "call"),),
+    ),
     "putAlertRule": Change(
         '(input: { key: "many", name: "Many", threshold: "10", '
         'measure: { quantity: { meter: "m", filter: { user: { in: ["mallory"] } } } } })',

@@ -58,6 +58,10 @@ BY_USER: Final = f"""{{
 TOLD: Final = """
 mutation ($user: String!) {
   putUser(input: { account: "acme", key: $user, attributes: { role: "admin" } }) { __typename }
+  recordIntervention(input: {
+    key: "call", kind: "call", metric: "score", startedOn: "2026-03-01"
+    subject: USER, subjects: [{ account: "acme", key: $user }]
+  }) { __typename }
   overrideHealth(input: { subject: USER, account: "acme", key: $user, max: 40, reason: "r", expiresOn: "%s" }) { __typename }
   recordSignals(input: [
     { subject: USER, account: "acme", key: $user, name: "nps", value: 9, at: "2026-03-02T00:00:00Z", source: "s" }
@@ -72,6 +76,18 @@ mutation ($user: String!) {
     key: "many", name: "Many", threshold: "1", measure: { quantity: { meter: "calls", groupBy: [ACCOUNT, USER], bucket: MONTH } }
   }) { __typename }
 }
+"""
+# That a champion is lost takes months of usage: what is kept of it then.
+LOST: Final = """
+INSERT INTO warning (id, type, subject, account, key, about, as_of, last_on, evidence, thresholds_version, raised_at)
+SELECT gen_random_uuid(), 'champion.lost', subject, 'acme', key, about, '2026-03-01', '2026-03-01', evidence, 0, now()
+FROM (VALUES
+    ('ACCOUNT', 'acme', $1::text, jsonb_build_object('user', $1::text, 'why', 'silent')), ('USER', $1, '', '{}')
+) AS lost (subject, key, about, evidence)
+"""
+MEASURED: Final = """
+INSERT INTO measured (account, subject, key, as_of, computed_at, metrics) VALUES ('acme', 'ACCOUNT', 'acme', '2026-03-01', now(),
+    jsonb_build_object('champion_lost', jsonb_build_object('value', 1, 'users', jsonb_build_array($1::text, 'ben'))))
 """
 # As rows of another account say it, and bodies of refused events.
 _OF_OTHERS: Final = ('"account": "beta"', '\\"account\\":\\"beta\\"')
@@ -116,7 +132,18 @@ def used(url: str) -> Iterator[Api]:
         assert 2 == len(api.send(refused)["rejected"])
         evaluate(url, f"{NOW:%FT%T}Z")
         asyncio.run(settled(url))
+        asyncio.run(lose_champion(url))
         yield api
+
+
+async def lose_champion(url: str) -> None:
+    """Keep what is kept when the user is a champion who is lost."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in (LOST, MEASURED):
+            await connection.execute(statement, USER)
+    finally:
+        await connection.close()
 
 
 async def settled(url: str) -> None:
@@ -187,6 +214,9 @@ def test_erasing_changes_no_figure_and_leaves_no_name(database_url: str) -> None
             "rejected_event",
             "alert",
             "event_correction",
+            "warning",
+            "measured",
+            "intervention_audience",
         } <= (asyncio.run(named_in(database_url, USER)).keys())
         erased = api.ask(ERASE, {"account": "acme", "user": USER})["eraseUser"]
         after = by_user(api)
@@ -198,6 +228,7 @@ def test_erasing_changes_no_figure_and_leaves_no_name(database_url: str) -> None
             ("acme", USER): users["acme", USER]
         }.items() == after.items()
         assert {} == asyncio.run(named_in(database_url, USER, DEVICE, "ana-m"))
+        assert {"measured": 1} == asyncio.run(named_in(database_url, '"users": ["ben"]'))
         assert asyncio.run(named_in(database_url, "shared"))
         assert [] == asyncio.run(drift(database_url))
         assert figures == api.ask(FIGURES)

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from metering.health.measuring import Measurer, read_norms
+from health.measurements import Observed
+from health.scorecards import Subject
+from metering.health.measuring import Measurer, measure, read_norms
 from metering.health.norms import Norms
 from metering.health.scorer import Scorer
 from metering.limits import LIMITS
@@ -14,6 +16,7 @@ from metering.reach import EVERYTHING
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
+from metering.subjects import SubjectRef
 from tests.conftest import Server
 from tests.metering.catalog import rows
 from tests.metering.second_measures import Sold
@@ -101,5 +104,25 @@ def test_norms_of_a_day_that_is_not_over_hold_until_it_is(servers: dict[str, Ser
             late = await measurer.norms(snapshot, tomorrow)
         assert (DAY - timedelta(days=1), DAY) == (early.last_on, late.last_on)
         assert late == (await kept(service.database, tomorrow))[0] == await norms_now(service.database, tomorrow)
+
+    play(servers[engine], scenario)
+
+
+def test_who_comes_after_everybody_else_is_not_silent(servers: dict[str, Server], engine: str) -> None:
+    """Active on a day when the norms had been computed of days of which the last was long before: as if all had come that day."""
+
+    async def scenario(service: Service) -> None:
+        tomorrow, user = DAY + timedelta(days=1), SubjectRef(Subject.USER, "a", "u")
+        await service.record(events_of([msgspec.structs.replace(HABIT, last_age=9)]))
+        await service.roll_up()
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            early = await Measurer(service.database).norms(snapshot, tomorrow)
+        await service.record(events_of([msgspec.structs.replace(HABIT, first_age=0, last_age=0, hour=3)], "today"))
+        async with Snapshot(service.database, EVERYTHING) as snapshot:
+            found = await measure(snapshot, [user], tomorrow, early)
+            expected = await measure(snapshot, [user], tomorrow, msgspec.structs.replace(early, last_on=DAY))
+        assert early.last_on == DAY - timedelta(days=9)
+        assert isinstance(found[user]["p_active_next"], Observed)
+        assert found == expected
 
     play(servers[engine], scenario)

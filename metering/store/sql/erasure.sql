@@ -75,7 +75,27 @@ DELETE FROM health WHERE account = $1 AND subject = 'USER' AND key = $2;
 -- And alerts of the user. $1 account, $2 user.
 DELETE FROM alert WHERE account = $1 AND "user" = $2;
 
+-- name: forget_warnings
+-- And warnings of the user, and those of the account that were raised because of the user. $1 account, $2 user.
+DELETE FROM warning
+WHERE account = $1 AND ((subject = 'USER' AND key = $2) OR about = $2 OR evidence ->> 'user' = $2);
+
+-- name: forget_in_measured
+-- Whom the loss of a champion was measured by. $1 account, $2 user.
+UPDATE measured
+SET metrics = jsonb_set(metrics, '{champion_lost,users}', (metrics #> '{champion_lost,users}') - $2)
+WHERE account = $1 AND subject = 'ACCOUNT' AND metrics #> '{champion_lost,users}' ? $2;
+
+-- name: forget_audience
+-- That something was done for the user. $1 account, $2 user.
+DELETE FROM intervention_audience AS meant USING intervention
+WHERE meant.intervention = intervention.key AND intervention.subject = 'USER' AND meant.account = $1 AND meant.key = $2;
+
 -- name: forget_notifications
 -- And what was told, or is to be told, of these; with its deliveries. $1 account, $2 user.
 DELETE FROM notification
-WHERE data::jsonb #>> '{dimensions,account}' = $1 AND data::jsonb #>> '{dimensions,user}' = $2;
+WHERE (data::jsonb #>> '{dimensions,account}' = $1 AND data::jsonb #>> '{dimensions,user}' = $2)
+   OR (
+       data::jsonb ->> 'account' = $1
+       AND ((data::jsonb ->> 'subject' = 'USER' AND data::jsonb ->> 'key' = $2) OR data::jsonb #>> '{evidence,user}' = $2)
+   );
