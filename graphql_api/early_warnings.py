@@ -56,7 +56,9 @@ class EarlyWarning:
     key: str | None
     as_of: date = strawberry.field(description="The first day at whose end it was so.")
     last_on: date = strawberry.field(description="The last one.")
-    evidence: JsonObject = strawberry.field(description="What it was seen by.")
+    evidence: JsonObject = strawberry.field(
+        description="What it was seen by, on the day on which it was raised; late usage may tell that it began earlier."
+    )
     thresholds_version: int
     raised_at: Instant
     told_at: Instant | None = strawberry.field(
@@ -68,7 +70,10 @@ class EarlyWarning:
     )
     ref: strawberry.Private[SubjectRef | None]
 
-    @strawberry.field(description="The score of its first day, as it was known when this was raised, with all drivers.")
+    @strawberry.field(
+        description="The score of its first day, as it was known when this was raised, with all drivers; where late usage "
+        "told that it began earlier, that score may not have shown it yet."
+    )
     async def health(self, info: MeteringInfo) -> Health | None:
         """See graphql_api/health.py."""
         if self.ref is None:

@@ -30,6 +30,7 @@ from graphql import (
 _FIRST: Final = "first"
 # An Int has no more; what is longer is the default of a variable of another type.
 _DIGITS_MAX: Final = 10
+_INT_END: Final = 2**31
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -43,7 +44,8 @@ class Page(msgspec.Struct, frozen=True):
     def asked(self, variables: Mapping[str, Any]) -> int:
         """How many rows that is. What is no number of rows counts for none: it is refused where it is read."""
         given = self.rows if self.variable is None else variables.get(self.variable, self.rows)
-        rows = given if isinstance(given, int) and given > 0 else 0
+        # An Int may be written 500.0, and is 500 then; what is larger than an Int is refused where it is read.
+        rows = int(given) if isinstance(given, int | float) and 0 < given < _INT_END else 0
         return rows * (1 + rows_asked(self.below, variables))
 
 

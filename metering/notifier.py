@@ -98,12 +98,12 @@ class Notifier:
             started, started_at = time.monotonic(), self._clock()
             try:
                 changes = await self._evaluator.run(published=self._woken.set)
-                if changes is not None:
-                    await self._log.ran("alerts", started_at)
                 now = self._clock()
                 if changes is not None and now >= forgot_at + _FORGETTING_EVERY:
                     await self._forget(now)
                     forgot_at = now
+                if changes is not None:
+                    await self._log.ran("alerts", started_at)
             except Exception as error:  # noqa: BLE001 - the loop outlives it, and the next run sees the same figures
                 await self._log.failed("alerts", started_at, error)
             # What takes long rests by itself.

@@ -110,6 +110,7 @@ def _read(path: Path) -> Readings:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
+        # Or the number is another user's process by now.
         return False
     return True

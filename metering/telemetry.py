@@ -53,7 +53,9 @@ class _OfLibraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
         fault = None if record.exc_info is None or record.exc_info[0] is None else record.exc_info[0].__name__
-        told = {"library": record.name, "message": record.getMessage()} | ({} if fault is None else {"fault": fault})
+        # What asyncio says below its first line repeats the exception.
+        message = record.getMessage().partition("\n")[0]
+        told = {"library": record.name, "message": message} | ({} if fault is None else {"fault": fault})
         # No line of a library is our error: what comes of it is said where it comes to light.
         logger().warning("library", **told)
 

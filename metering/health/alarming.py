@@ -97,10 +97,15 @@ class _Looking:
             each.ref: each.health
             for each in day.scored
             if each.purpose == PURPOSE
-            and (each.ref.subject is not Subject.SUBSCRIPTION or day.running.get(each.ref.account, 0) > 1)
+            and (
+                each.ref.subject is not Subject.SUBSCRIPTION
+                # One that ends on this day ran beside the others until then.
+                or day.running.get(each.ref.account, 0) + (each.health.band == CHURNED_BAND) > 1
+            )
         }
         self._active_days: dict[str, dict[str, int]] = {}
-        for ref in self.scores:
+        # Also of whom no card is for: they carry the account all the same.
+        for ref in day.measured:
             active = self._value(ref, "active_days")
             if ref.subject is Subject.USER and active is not None:
                 self._active_days.setdefault(ref.account, {})[ref.key] = int(active)

@@ -36,6 +36,7 @@ _WEEK: Final = timedelta(days=7)
 # So far before the score that is looked at, it is looked when the warning began.
 _WEEKS_BEFORE: Final = 26
 # A score that is older than this says nothing of a day.
+_PLAN: Final = "plan"
 _AGE_DAYS_MAX: Final = 28
 
 
@@ -280,10 +281,10 @@ def _is_fresh(as_of: date, at: datetime) -> bool:
 
 
 async def _is_for(snapshot: Snapshot, order: BacktestOrder, page: Sequence[Past]) -> list[bool]:
-    """Whom the card's condition on attributes is for, by what was known of them. Stages move with each renewal, and are not
-    kept as they were: a condition on the stage is left aside.
+    """Whom the card's condition on attributes is for, by what was known of them. Stages move with each renewal, and plans are
+    those of the contracts as they are now: conditions on these are left aside.
     """
-    when = {name: condition for name, condition in order.card.when.items() if name != STAGE}
+    when = {name: condition for name, condition in order.card.when.items() if name not in {STAGE, _PLAN}}
     if not when:
         return [True] * len(page)
     rows = await snapshot.fetch(

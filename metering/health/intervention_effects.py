@@ -167,7 +167,8 @@ def _segments(intervention: Intervention, names: Iterable[Name], said: Iterable[
     of = {
         (row["subject"], row["account"], row["key"]): row["value"]
         for row in said
-        if row["name"] == intervention.segment_by
+        # What is said no more is kept as null.
+        if row["name"] == intervention.segment_by and row["value"] != "null"
     }
     kind = intervention.subject.value
     found = {}

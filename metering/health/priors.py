@@ -84,7 +84,9 @@ class Freezer:
             known = await read_priors(snapshot, cards, day)
             missing = [card for card in cards if self._is_due(card, known, day)]
             found = [(card, await medians(snapshot, card, day, self._limits)) for card in missing]
-        self._tried = {(version, tried_on) for version, tried_on in self._tried if tried_on >= day - _DAY}
+        # The daily scores may be as far behind as days are scored again.
+        since = day - (self._limits.health_restated_days_max + 1) * _DAY
+        self._tried = {(version, tried_on) for version, tried_on in self._tried if tried_on >= since}
         for card, priors in found:
             self._tried.add(((card.key, card.version), day))
             if priors:

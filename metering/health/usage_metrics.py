@@ -192,7 +192,8 @@ class Usage:
             named = (SubjectRef(Subject.USER, account, each.user) for each in now)
             said = [self._all.conventions.flag(user, CHAMPION) for user in named]
             self._carrying[account] = champions_of(
-                [msgspec.structs.replace(each, champion=flag) for each, flag in zip(now, said, strict=True)]
+                [msgspec.structs.replace(each, champion=flag) for each, flag in zip(now, said, strict=True)],
+                self._all.thresholds,
             )
         return self._carrying[account]
 

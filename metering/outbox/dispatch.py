@@ -111,17 +111,20 @@ class Dispatcher:
                 await self._give_up()
 
     async def _turn(self, connection: Connection) -> None:
-        """Note what has ended, and begin what is due."""
+        """Note what has ended, begin what is due, and note that it was done."""
         now = self._clock()
-        if now >= self._noted_at + NOTED_EVERY:
-            await connection.execute(sql("loops.note_run"), "deliveries", now, now, self._process)
-            self._noted_at = now
         ended = [name for name, task in self._sending.items() if task.done()]
         for name in ended:
             await self._record(connection, self._sending.pop(name).result())
         room = self._limits.deliveries_max - len(self._sending)
-        if room <= 0:
-            return
+        if room > 0:
+            await self._begin(connection, now, room)
+        if now >= self._noted_at + NOTED_EVERY:
+            await connection.execute(sql("loops.note_run"), "deliveries", self._clock(), now, self._process)
+            self._noted_at = now
+
+    async def _begin(self, connection: Connection, now: datetime, room: int) -> None:
+        """Begin to send what is due, so much at most."""
         sending = list(self._sending)
         rows = await connection.fetch(
             sql("deliveries.find_due"),

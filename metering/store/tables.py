@@ -944,6 +944,8 @@ audit_entry: Final = sa.Table(
     sa.Column("before", postgresql.JSONB),
     sa.Column("after", postgresql.JSONB),
     sa.Index(None, "kind", "subject", "id"),
+    sa.Index(None, "account", "id"),
+    sa.Index(None, "changed_at"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

@@ -1,9 +1,10 @@
-"""Early warnings and their thresholds; and of norms, what they were computed of.
+"""Early warnings and their thresholds; of norms, what they were computed of; and what was measured on a day, found by the day.
 
 Kind: pre (additive; the previous release runs on it)
 
 A warning is written in the transaction that keeps the scores it is of, and so is the notification of it. Norms that were kept
-while nobody had sent anything say that they are of no event: as soon as one is rolled up they are made anew.
+while nobody had sent anything say that they are of no event: as soon as one is rolled up they are made anew. Lists of subjects
+read what was measured on one day, and not the history of each.
 """
 
 from alembic import op
@@ -56,6 +57,8 @@ CREATE TABLE warning_thresholds (
 
 def upgrade() -> None:
     """Make the tables, and let norms say what they were computed of."""
+    # First, for it may take long, and what is locked from here on is locked until the end.
+    op.execute("CREATE INDEX measured_of_day_idx ON measured (as_of, subject)")
     for statement in (_WARNING, _WATCH, _THRESHOLDS):
         op.execute(statement)
     op.execute("CREATE INDEX warning_account_last_on_idx ON warning (account, last_on)")
@@ -67,7 +70,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove all of it: warnings and thresholds are forgotten."""
+    """Remove all of it: warnings and thresholds are forgotten, and lists are read more slowly."""
+    op.execute("DROP INDEX measured_of_day_idx")
     op.execute("ALTER TABLE health_norms DROP COLUMN events, DROP COLUMN is_complete")
     for table in ("warning_thresholds", "warning_watch", "warning"):
         op.execute(f"DROP TABLE {table}")

@@ -53,7 +53,7 @@ $$
 """
 # Arguments: the kind; the columns that say by whom, the first that says it counts; those of the account and of the subject, or
 # '' where there is none; then the columns that are shown: with a # before its name a digest, with a $ a decimal, as a string. A
-# rule's filter by users or devices is left out.
+# rule's filter by users or devices is left out; a meter has none.
 _CHANGE = """
 CREATE FUNCTION audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -180,6 +180,8 @@ def upgrade() -> None:
         op.execute(statement)
     op.execute("ALTER TABLE destination ADD COLUMN has_bearer boolean NOT NULL DEFAULT false")
     op.execute("CREATE INDEX audit_entry_kind_subject_id_idx ON audit_entry (kind, subject, id)")
+    op.execute("CREATE INDEX audit_entry_account_id_idx ON audit_entry (account, id)")
+    op.execute("CREATE INDEX audit_entry_changed_at_idx ON audit_entry (changed_at)")
     op.execute(
         "CREATE TRIGGER audit_entry_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entry "
         "FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse_change()"

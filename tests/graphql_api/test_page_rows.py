@@ -22,6 +22,7 @@ REFUSED: Final = {"code": "OPERATION_TOO_LARGE", "limit": "graphql_rows_max", "m
         pytest.param(0, '{ service { status } account(key: "a") { key } __typename }', {}, id="no page"),
         pytest.param(50, "{ accounts { totalCount } }", {}, id="the default of the argument"),
         pytest.param(7, "query ($n: Int!) { meters(first: $n) { nodes { key } } }", {"n": 7}, id="a variable"),
+        pytest.param(7, "query ($n: Int!) { meters(first: $n) { nodes { key } } }", {"n": 7.0}, id="as a float"),
         pytest.param(9, "query ($n: Int! = 9) { meters(first: $n) { nodes { key } } }", {}, id="a variable's default"),
         pytest.param(0, "query ($n: Int!) { meters(first: $n) { nodes { key } } }", {"n": "7"}, id="no number"),
         pytest.param(10 * 6, f"{{ accounts(first: 10) {{ nodes {{ {USERS} }} }} }}", {}, id="a page of each row"),

@@ -172,7 +172,7 @@ def test_what_all_do_together_is_told_once_and_of_no_single_one(database_url: st
             drops = {AlarmType.DROP_DETECTED, AlarmType.COMMON_CAUSE_DROP}
             return sorted((each.type.value, each.ref and each.ref.key) for each in found.found if each.type in drops)
 
-        await rows(database, "INSERT INTO health_day (as_of) VALUES ('2026-02-27') RETURNING 1")
+        await rows(database, "INSERT INTO warning_watch VALUES ('2026-02-27', 'ACCOUNT', 1) RETURNING 1")
         together = [("product.common_cause_drop", None)]
         assert [together, together] == [await looked(1, common, key) for key in ("one", "two")]
         told = await rows(database, TOLD)
@@ -209,7 +209,7 @@ def test_what_was_so_before_anybody_was_scored_is_no_news(database_url: str) -> 
         await say(database, FIRST, pulse=5, nps=0)
         await rows(database, "DELETE FROM health_dirty")
         await score_day(database, FIRST)
-        await rows(database, "DELETE FROM health_day")
+        await rows(database, "DELETE FROM warning_watch")
         await turn(database, 1, 1)
         assert [(BAND, "low", 1, 1, False, False)] == await rows(database, WARNED)
         assert [] == await rows(database, TOLD)

@@ -72,6 +72,10 @@ mutation ($user: String!) {
   given: correctEvent(input: { account: "acme", source: "test", id: "event-2", reason: "r", values: { user: "ben" } }) {
     __typename
   }
+  device: putAlertRule(input: {
+    key: "device", name: "D", threshold: "1"
+    measure: { quantity: { meter: "calls", groupBy: [ACCOUNT, DEVICE], bucket: MONTH } }
+  }) { __typename }
   putAlertRule(input: {
     key: "many", name: "Many", threshold: "1", measure: { quantity: { meter: "calls", groupBy: [ACCOUNT, USER], bucket: MONTH } }
   }) { __typename }

@@ -9,8 +9,16 @@ SELECT EXISTS (SELECT FROM event WHERE account = $1 AND "user" = $2 AND received
 -- name: list_devices
 -- The devices of a user that no other user of the account has, by all that is kept. $1 account, $2 user.
 SELECT device FROM (
-    SELECT device FROM event WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
-    UNION SELECT device FROM usage_day WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+    (
+        SELECT device FROM event WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+        UNION SELECT device FROM usage_day WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+        -- And those of which it was said before an event was corrected, or since.
+        UNION SELECT said.device
+        FROM event_correction AS made JOIN event AS of USING (account, occurred_at, key),
+             LATERAL (VALUES (made.before ->> 'device'), (made.after ->> 'device')) AS said (device)
+        WHERE made.account = $1 AND said.device IS NOT NULL
+          AND (of."user" = $2 OR made.before ->> 'user' = $2 OR made.after ->> 'user' = $2)
+    )
     EXCEPT SELECT device FROM event WHERE account = $1 AND "user" IS DISTINCT FROM $2
     EXCEPT SELECT device FROM usage_day WHERE account = $1 AND "user" IS DISTINCT FROM $2
 ) AS own;
@@ -72,13 +80,17 @@ DELETE FROM measured WHERE account = $1 AND subject = 'USER' AND key = $2;
 DELETE FROM health WHERE account = $1 AND subject = 'USER' AND key = $2;
 
 -- name: forget_alerts
--- And alerts of the user. $1 account, $2 user.
-DELETE FROM alert WHERE account = $1 AND "user" = $2;
+-- And alerts of the user, and of these devices. $1 account, $2 user, $3 devices.
+DELETE FROM alert
+WHERE account = $1 AND (
+    "user" = $2
+    OR EXISTS (SELECT FROM jsonb_array_elements(dimensions) AS each WHERE each ->> 0 = 'device' AND each ->> 1 = ANY ($3::text[]))
+);
 
 -- name: forget_warnings
 -- And warnings of the user, and those of the account that were raised because of the user. $1 account, $2 user.
 DELETE FROM warning
-WHERE account = $1 AND ((subject = 'USER' AND key = $2) OR about = $2 OR evidence ->> 'user' = $2);
+WHERE account = $1 AND ((subject = 'USER' AND key = $2) OR evidence ->> 'user' = $2);
 
 -- name: forget_in_measured
 -- Whom the loss of a champion was measured by. $1 account, $2 user.
@@ -92,9 +104,12 @@ DELETE FROM intervention_audience AS meant USING intervention
 WHERE meant.intervention = intervention.key AND intervention.subject = 'USER' AND meant.account = $1 AND meant.key = $2;
 
 -- name: forget_notifications
--- And what was told, or is to be told, of these; with its deliveries. $1 account, $2 user.
+-- And what was told, or is to be told, of these; with its deliveries. $1 account, $2 user, $3 devices.
 DELETE FROM notification
-WHERE (data::jsonb #>> '{dimensions,account}' = $1 AND data::jsonb #>> '{dimensions,user}' = $2)
+WHERE (
+        data::jsonb #>> '{dimensions,account}' = $1
+        AND (data::jsonb #>> '{dimensions,user}' = $2 OR data::jsonb #>> '{dimensions,device}' = ANY ($3::text[]))
+    )
    OR (
        data::jsonb ->> 'account' = $1
        AND ((data::jsonb ->> 'subject' = 'USER' AND data::jsonb ->> 'key' = $2) OR data::jsonb #>> '{evidence,user}' = $2)

@@ -59,7 +59,7 @@ WITH candidate AS MATERIALIZED (
     FROM candidate
     JOIN whole ON whole.account = candidate.account
     LEFT JOIN subscription ON $2 = 'SUBSCRIPTION' AND subscription.key = candidate.key
-    WHERE band <> 'churned'
+    WHERE band <> 'churned' AND (subscription.ends_at IS NULL OR subscription.ends_at >= $23)
       AND ($14::text[] IS NULL OR band = ANY ($14))
       AND ($15::jsonb IS NULL OR whole.attributes @> $15)
       AND ($16::text IS NULL OR position(lower($16) IN lower(candidate.account || ' ' || coalesce(name, ''))) > 0)

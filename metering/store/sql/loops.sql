@@ -32,17 +32,18 @@ SELECT EXISTS (
 -- The loops of these names, and all others that ever ran, each with how far behind it is: the refresher by the end of the
 -- tail, scoring by the oldest change that no score knows of, deliveries by what fell due first, any other by its last run. $1 names.
 SELECT name, ran_at, failed_at, coalesce(failures, 0) AS failures, fault_code, fault, started_at, process, led_since,
-       greatest(CASE
+       CASE
            WHEN started_at IS NULL THEN NULL
-           WHEN name = 'refresh' THEN now() - (SELECT tail_complete_at FROM rollup_horizon)
-           WHEN name = 'scoring' THEN coalesce(now() - (SELECT marked_at FROM health_dirty ORDER BY id LIMIT 1), '0')
-           WHEN name = 'deliveries' THEN coalesce(now() - (
+           WHEN name = 'refresh' THEN greatest(now() - (SELECT tail_complete_at FROM rollup_horizon), '0')
+           WHEN name = 'scoring' THEN greatest(now() - (SELECT marked_at FROM health_dirty ORDER BY id LIMIT 1), '0')
+           WHEN name = 'deliveries' THEN greatest(now() - (
                SELECT min(due_at) FROM delivery
                JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
                WHERE state = 'PENDING'
            ), '0')
-           ELSE now() - ran_at
-       END, CASE WHEN started_at IS NOT NULL THEN interval '0' END) AS lag
+           -- Nobody knows how far behind one is that never ended well: it failed, which is told besides.
+           WHEN ran_at IS NOT NULL THEN greatest(now() - ran_at, '0')
+       END AS lag
 FROM (SELECT each COLLATE "C" AS name FROM unnest($1::text[]) AS each) AS known FULL JOIN background_loop USING (name)
 ORDER BY name;
 

@@ -32,7 +32,8 @@ WITH of_day AS MATERIALIZED (
 ), counted AS (
     SELECT kept.as_of, kept.events AS events_then, coalesce(sum(of_day.events), 0) AS events_now
     FROM health_norms AS kept LEFT JOIN of_day ON of_day.day >= kept.as_of - 28 AND of_day.day < kept.as_of
-    WHERE kept.as_of >= $1 AND kept.events IS NOT NULL
+    -- Those of a day that was not over are made anew when it is, unless they say that nobody had sent anything.
+    WHERE kept.as_of >= $1 AND kept.events IS NOT NULL AND (kept.is_complete OR kept.events = 0)
     GROUP BY kept.as_of, kept.events
 ), outdated AS (
     DELETE FROM health_norms AS kept USING counted

@@ -15,8 +15,8 @@ FROM unnest($1::uuid[], $2::date[], $3::date[], $4::boolean[]) AS changed (id, a
 WHERE warning.id = changed.id;
 
 -- name: is_after_first_day
--- Whether anybody was scored on an earlier day. $1 the day.
-SELECT EXISTS (SELECT FROM health_day WHERE as_of < $1);
+-- Whether anybody was watched on an earlier day. $1 the day.
+SELECT EXISTS (SELECT FROM warning_watch WHERE as_of < $1);
 
 -- name: insert
 -- Raise warnings. $1 the day, $2 when, $3 the version of the thresholds; $4 ids, $5 types, $6 kinds of subjects, $7 accounts,
