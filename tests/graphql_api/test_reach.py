@@ -55,10 +55,8 @@ _EVERYTHING: Final = f"""{{
   meters {{ edges {{ cursor node {{ id }} }} }}
   plans {{ edges {{ cursor node {{ id }} }} }}
   apiKeys {{ edges {{ cursor }} }}
-  auditLog {{ edges {{ cursor }} }}
   alertRules {{ edges {{ cursor }} }}
   alerts {{ edges {{ cursor }} }}
-  warnings {{ edges {{ cursor }} }}
   destinations {{ edges {{ cursor }} }}
   deliveries(destination: "team") {{ edges {{ cursor }} }}
   accounts {{ edges {{ cursor }} }}
@@ -70,6 +68,8 @@ _EVERYTHING: Final = f"""{{
 }}"""
 # A document has no more fields at its root.
 _MORE: Final = """{
+  warnings { edges { cursor } }
+  auditLog { edges { cursor } }
   interventions { edges { cursor } }
   intervention(key: "webinar") { audience { edges { cursor } } }
 }"""

@@ -7,7 +7,7 @@ was ever acknowledged, so an event that was dropped too early, or acknowledged a
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -53,6 +53,8 @@ from tests.metering.test_exactness import (
 
 # The machine's own invariants ask for the last five days in a zone of three quarters of an hour.
 days_kept = st.sampled_from([6, 20, 44, 100])
+# A partition, or a chunk, is of a week: until all of it is given up it stays, with every name in it.
+REST_OF_WEEK: Final = timedelta(days=6)
 
 
 def ages(days: int) -> Ages:
@@ -85,7 +87,8 @@ class Forgetting(Exactness):
     def record(self, drafted: Sequence[Draft], again: Sequence[int]) -> None:
         """Record new events and repeated ones; those are refused that occurred before what is taken.
 
-        One that was acknowledged, given up, and not dropped yet still has its name: repeated, it is a duplicate or refused.
+        One that was acknowledged, given up, and not dropped yet still has its name: repeated, it is a duplicate or refused. Names
+        are dropped by whole weeks.
         """
         new = self._drafted(drafted)
         places = [place % (len(self.sent) + len(new.admitted)) for place in again]
@@ -97,7 +100,7 @@ class Forgetting(Exactness):
         named = {
             len(new.admitted) + index
             for index, place in enumerate(places)
-            if place in self.acknowledged and max(known[place].days) >= now.raw_dropped_to.date()
+            if place in self.acknowledged and max(known[place].days) + REST_OF_WEEK >= now.raw_dropped_to.date()
         }
         refused = {rejection.index for rejection in receipt.rejected}
         assert {rejection.code for rejection in receipt.rejected} <= {Code.OUTSIDE_RETENTION}
