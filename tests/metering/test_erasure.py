@@ -278,7 +278,8 @@ def test_what_fails_in_the_middle_erases_nothing(database_url: str) -> None:
         assert "INTERNAL" == failed["errors"][0]["extensions"]["code"]
         assert users == by_user(api)
         # A scorer at work beside may have added some.
-        assert named.items() <= asyncio.run(named_in(database_url, USER, DEVICE)).items()
+        still = asyncio.run(named_in(database_url, USER, DEVICE))
+        assert {} == {table: rows for table, rows in named.items() if still.get(table, 0) < rows}
         asyncio.run(execute("ALTER TABLE audit_entry DROP CONSTRAINT broken"))
         assert {"events": "13"} == api.ask(ERASE, {"account": "acme", "user": USER})["eraseUser"]
         assert {} == asyncio.run(named_in(database_url, USER, DEVICE))
