@@ -7,6 +7,7 @@ import msgspec
 from client import Client
 
 from graphql_api.nodes import node_id
+from metering.limits import LIMITS
 
 ACCOUNT = "account-0000"
 SUBSCRIPTION = "team-0"
@@ -101,8 +102,9 @@ def questions(now: datetime) -> Mapping[str, tuple[bytes, int]]:
 
 
 def dearest(now: datetime, days: int) -> bytes:
-    """As many root fields as one operation may have, each of everybody's usage by everything, with distinct values."""
-    roots = " ".join(f"u{number}: usage(query: $query) {{ ...All }}" for number in range(20))
+    """As many rows as one operation may have, a thousand a page, of everybody's usage by everything, with distinct values."""
+    pages = LIMITS.graphql_rows_max // LIMITS.page_rows_max
+    roots = " ".join(f"u{number}: usage(query: $query) {{ ...All }}" for number in range(pages))
     query = {
         # From a second to a second, so that the edges are read event by event.
         "period": {"from": f"{now - timedelta(days=days, seconds=1):%FT%TZ}", "to": f"{now:%FT%TZ}"},

@@ -111,9 +111,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     graphql_root_fields_max: int = 20
     graphql_directives_max: int = 5
     graphql_errors_max: int = 20
-    # Rows of all pages of one operation, those of pages inside of pages for each row around them: five hundred accounts, each
-    # with a page of users. A row is a kilobyte or two while it is answered.
-    graphql_rows_max: int = 25_000
+    # Rows of all pages of one operation, those of pages inside of pages for each row around them: a hundred accounts, each
+    # with a page of users. A row is a kilobyte or two while it is answered, and all of them are written in one turn.
+    graphql_rows_max: int = 10_000
     # All statements of one operation together.
     graphql_seconds_max: int = 60
     graphql_body_bytes_max: int = 1024 * 1024
