@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ _ROLLUP_LAG_WARN: Final = timedelta(hours=3)
 # Both loops run several times a second, and note that every few seconds.
 _NOTIFICATION_LAG_WARN: Final = timedelta(minutes=2)
 _SECOND: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # A run may fail for a passing reason; the third in a row has none.
 _FAILURES_WARN: Final = 3
 # Whose failures the check `notifications` tells.
@@ -84,9 +85,11 @@ async def read_readiness(database: Database) -> Readiness:
         return Readiness((away,))
     assert row is not None, "the first migration puts one row there"
     milliseconds = _milliseconds_since(started)
-    lag = row["now"] - row["complete_at"]
-    rolled_up = Status.WARN if lag > _ROLLUP_LAG_WARN else Status.PASS
-    complete = f"complete up to {row['complete_at']:%FT%TZ}"
+    # Of a new database nothing is rolled up for a moment; that nobody does so is said of the background work.
+    is_new = row["complete_at"] == _EPOCH
+    is_behind = not is_new and row["now"] - row["complete_at"] > _ROLLUP_LAG_WARN
+    rolled_up = Status.WARN if is_behind else Status.PASS
+    complete = "nothing to roll up yet" if is_new else f"complete up to {row['complete_at']:%FT%TZ}"
     return Readiness(
         (
             Check("database", Status.PASS, f"{database.engine.value} answers", milliseconds),

@@ -7,6 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from metering.config import Settings
+from metering.limits import LIMITS
+from metering.probes import Readiness, Status, read_readiness
+from metering.store.pool import Database
 from tests.acceptance.processes import until
 from tests.conftest import ENGINES, Api, Server, running
 
@@ -106,3 +110,18 @@ def test_ready_and_alive_say_different_things(servers: dict[str, Server]) -> Non
     assert "0001" in older[2]["migrations"][1]
     assert (503, "FAIL", {"database": ("FAIL", "it does not answer")}) == gone
     assert (200, {"status": "PASS"}) == (alive.status_code, alive.json())
+
+
+def test_a_new_database_has_nothing_to_roll_up(url: str) -> None:
+    """Before the first refresh nothing is behind; that nobody works in the background is said, and nothing else."""
+
+    async def read() -> Readiness:
+        database = await Database.connect(Settings(database_url=url), LIMITS)
+        try:
+            return await read_readiness(database)
+        finally:
+            await database.close()
+
+    checks = {check.name: check for check in asyncio.run(read()).checks}
+    assert (Status.PASS, "nothing to roll up yet, 0 pending") == (checks["rollups"].status, checks["rollups"].detail)
+    assert {"background"} == {name for name, check in checks.items() if check.status is not Status.PASS}
