@@ -8,15 +8,8 @@ import strawberry
 from graphql_api.context import MeteringInfo
 from graphql_api.lookahead import pages_asked
 from graphql_api.money import Money, money_of
-from graphql_api.money_place import MoneyPlace
-from graphql_api.pages import (
-    Connection,
-    check_first,
-    decode_cursor,
-    edges_of,
-    encode_cursor,
-    page_info,
-)
+from graphql_api.money_place import page_behind, place_asked
+from graphql_api.pages import Connection, edges_of
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Period, PeriodInput
 from graphql_api.scalars import Instant
@@ -78,18 +71,14 @@ class CustomerChargesReport:
     )
     def customers(self, first: int = 50, after: str | None = strawberry.UNSET) -> CustomerChargesConnection:
         """A page of them."""
-        place = _place_asked(first, after or None, self.limits)
-        behind = [each for each in self.found if place is None or each.order > place.order]
-        page = behind[:first]
-        cursors = [encode_cursor(_place(each)) for each in page]
-        nodes = [_row(each) for each in page]
-        on_page = {each.order for each in page}
+        page = page_behind(self.found, first, after or None, self.limits, "customers")
+        nodes = [_row(each) for each in page.rows]
         return CustomerChargesConnection(
-            edges=edges_of(nodes, cursors),
+            edges=edges_of(nodes, page.cursors),
             nodes=nodes,
-            page_info=page_info(cursors, has_next=len(behind) > first, has_previous=place is not None),
+            page_info=page.info,
             total_count=len(self.found),
-            remainder=_changes(totals_of(each for each in self.found if each.order not in on_page)),
+            remainder=_changes(totals_of(page.rest)),
         )
 
 
@@ -106,7 +95,7 @@ async def resolve_charges_by_customer(
     context.require(Scope.CHARGES_READ)
     # What is refused is the answer of the field itself: below it, an error would take the other answers with it.
     for page in pages_asked(info.selected_fields, "customers"):
-        _place_asked(page.first, page.after, context.limits)
+        place_asked(page.first, page.after, context.limits, "customers")
     asked = [MeteringPeriod(in_utc(each.from_), in_utc(each.to)) for each in (period, compared_with)]
     found = await read_customer_charges(context.snapshot, asked[0], asked[1], context.limits)
     return CustomerChargesReport(
@@ -117,16 +106,6 @@ async def resolve_charges_by_customer(
         found=found,
         limits=context.limits,
     )
-
-
-def _place_asked(first: int, after: str | None, limits: Limits) -> MoneyPlace | None:
-    check_first(first, limits, ("customers", "first"))
-    return None if after is None else decode_cursor(after, MoneyPlace, ("customers", "after"))
-
-
-def _place(customer: CustomerCharges) -> MoneyPlace:
-    difference = customer.difference
-    return MoneyPlace(difference.currency.code, difference.amount.copy_abs(), customer.account)
 
 
 def _row(customer: CustomerCharges) -> CustomerChargesRow:

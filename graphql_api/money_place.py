@@ -1,11 +1,13 @@
 """The place of a row among those in order of amounts: by currency, the largest first, and those alike by key."""
 
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
-from graphql_api.pages import CursorText
+from graphql_api.pages import CursorText, PageInfo, check_first, decode_cursor, encode_cursor, page_info
+from metering.limits import Limits
 
 # Far more than amounts have.
 _DIGITS_MAX: Final = 100
@@ -26,3 +28,51 @@ class MoneyPlace(msgspec.Struct, frozen=True, array_like=True):
     def order(self) -> tuple[str, Decimal, str]:
         """What places are compared by."""
         return self.currency_code, self.amount.copy_negate(), self.key
+
+    @classmethod
+    def of(cls, placed: "Placed") -> Self:
+        """The place of a row."""
+        currency_code, negated, key = placed.order
+        return cls(currency_code, negated.copy_negate(), key)
+
+
+class Placed(Protocol):
+    """A row that knows its place among the others."""
+
+    @property
+    def order(self) -> tuple[str, Decimal, str]:
+        """As MoneyPlace.order has it."""
+
+
+Row = TypeVar("Row", bound=Placed)
+
+
+class MoneyPage(msgspec.Struct, Generic[Row], frozen=True):
+    """A page of rows that are all at hand."""
+
+    rows: list[Row]
+    # All that are not on it, those before it too.
+    rest: list[Row]
+    cursors: list[str]
+    info: PageInfo
+
+
+def place_asked(first: int, after: str | None, limits: Limits, field: str) -> MoneyPlace | None:
+    """Behind which place the page of a field begins. Raises InvalidInputError."""
+    check_first(first, limits, (field, "first"))
+    return None if after is None else decode_cursor(after, MoneyPlace, (field, "after"))
+
+
+def page_behind(found: Sequence[Row], first: int, after: str | None, limits: Limits, field: str) -> MoneyPage[Row]:
+    """The `first` rows behind a place, of those that are found, which are in order. Raises InvalidInputError."""
+    place = place_asked(first, after, limits, field)
+    behind = [each for each in found if place is None or each.order > place.order]
+    rows = behind[:first]
+    on_page = {each.order for each in rows}
+    cursors = [encode_cursor(MoneyPlace.of(each)) for each in rows]
+    return MoneyPage(
+        rows,
+        rest=[each for each in found if each.order not in on_page],
+        cursors=cursors,
+        info=page_info(cursors, has_next=len(behind) > first, has_previous=place is not None),
+    )

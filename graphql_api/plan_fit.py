@@ -8,8 +8,8 @@ from graphql_api.context import MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.lookahead import pages_asked
 from graphql_api.money import Money, money_of
-from graphql_api.money_place import MoneyPlace
-from graphql_api.pages import Connection, check_first, decode_cursor, edges_of, encode_cursor, page_info
+from graphql_api.money_place import page_behind, place_asked
+from graphql_api.pages import Connection, edges_of
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Period, PeriodInput
 from graphql_api.scalars import DecimalText, Instant
@@ -84,15 +84,12 @@ class PlanFitReport:
     @strawberry.field(description="By currency, who would save most first.")
     def subscriptions(self, first: int = 50, after: str | None = strawberry.UNSET) -> SubscriptionFitConnection:
         """A page of them."""
-        place = _place_asked(first, after or None, self.limits)
-        behind = [each for each in self.found if place is None or each.order > place.order]
-        page = behind[:first]
-        cursors = [encode_cursor(_place(each)) for each in page]
-        nodes = [_shown(each) for each in page]
+        page = page_behind(self.found, first, after or None, self.limits, "subscriptions")
+        nodes = [_shown(each) for each in page.rows]
         return SubscriptionFitConnection(
-            edges=edges_of(nodes, cursors),
+            edges=edges_of(nodes, page.cursors),
             nodes=nodes,
-            page_info=page_info(cursors, has_next=len(behind) > first, has_previous=place is not None),
+            page_info=page.info,
             total_count=len(self.found),
         )
 
@@ -108,7 +105,7 @@ async def resolve_plan_fit(given: PlanFitInput, info: MeteringInfo) -> PlanFitRe
         raise ForbiddenError(f"The key {key.prefix} is bound to accounts; plans may be made for other customers.")
     # What is refused is the answer of the field itself: below it, an error would take the other answers with it.
     for page in pages_asked(info.selected_fields, "subscriptions"):
-        _place_asked(page.first, page.after, context.limits)
+        place_asked(page.first, page.after, context.limits, "subscriptions")
     order = FitOrder(
         start=given.period.from_,
         end=given.period.to,
@@ -124,15 +121,6 @@ async def resolve_plan_fit(given: PlanFitInput, info: MeteringInfo) -> PlanFitRe
         found=found.fits,
         limits=context.limits,
     )
-
-
-def _place_asked(first: int, after: str | None, limits: Limits) -> MoneyPlace | None:
-    check_first(first, limits, ("subscriptions", "first"))
-    return None if after is None else decode_cursor(after, MoneyPlace, ("subscriptions", "after"))
-
-
-def _place(fit: Fit) -> MoneyPlace:
-    return MoneyPlace(fit.current.currency.code, fit.saving.amount, fit.subscription)
 
 
 def _shown(fit: Fit) -> SubscriptionFit:

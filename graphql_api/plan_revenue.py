@@ -8,8 +8,8 @@ import strawberry
 from graphql_api.context import MeteringInfo
 from graphql_api.lookahead import pages_asked
 from graphql_api.money import Money, money_of
-from graphql_api.money_place import MoneyPlace
-from graphql_api.pages import Connection, check_first, decode_cursor, edges_of, encode_cursor, page_info
+from graphql_api.money_place import page_behind, place_asked
+from graphql_api.pages import Connection, edges_of
 from graphql_api.problems import InvalidInput, TooLarge
 from graphql_api.questions import Period, PeriodInput
 from graphql_api.scalars import CurrencyCode, DecimalText, Instant
@@ -91,18 +91,14 @@ class PlanRevenueReport:
     @strawberry.field(description="By currency, the largest total first.")
     def plans(self, first: int = 50, after: str | None = strawberry.UNSET) -> PlanRevenueConnection:
         """A page of them."""
-        place = _place_asked(first, after or None, self.limits)
-        behind = [each for each in self.found if place is None or each.order > place.order]
-        page = behind[:first]
-        cursors = [encode_cursor(_place(each)) for each in page]
-        nodes = [_shown(each) for each in page]
-        on_page = {each.order for each in page}
+        page = page_behind(self.found, first, after or None, self.limits, "plans")
+        nodes = [_shown(each) for each in page.rows]
         return PlanRevenueConnection(
-            edges=edges_of(nodes, cursors),
+            edges=edges_of(nodes, page.cursors),
             nodes=nodes,
-            page_info=page_info(cursors, has_next=len(behind) > first, has_previous=place is not None),
+            page_info=page.info,
             total_count=len(self.found),
-            remainder=[money_of(each) for each in totals_of(each for each in self.found if each.order not in on_page)],
+            remainder=[money_of(each) for each in totals_of(page.rest)],
         )
 
 
@@ -115,7 +111,7 @@ async def resolve_plan_revenue(period: PeriodInput, info: MeteringInfo) -> PlanR
     context.require(Scope.CHARGES_READ)
     # What is refused is the answer of the field itself: below it, an error would take the other answers with it.
     for page in pages_asked(info.selected_fields, "plans"):
-        _place_asked(page.first, page.after, context.limits)
+        place_asked(page.first, page.after, context.limits, "plans")
     asked = MeteringPeriod(in_utc(period.from_), in_utc(period.to))
     found = await read_plan_revenue(context.snapshot, asked, context.limits)
     return PlanRevenueReport(
@@ -125,15 +121,6 @@ async def resolve_plan_revenue(period: PeriodInput, info: MeteringInfo) -> PlanR
         found=found,
         limits=context.limits,
     )
-
-
-def _place_asked(first: int, after: str | None, limits: Limits) -> MoneyPlace | None:
-    check_first(first, limits, ("plans", "first"))
-    return None if after is None else decode_cursor(after, MoneyPlace, ("plans", "after"))
-
-
-def _place(found: plan_revenue.PlanRevenue) -> MoneyPlace:
-    return MoneyPlace(found.currency.code, found.total.amount, found.plan)
 
 
 def _shown(found: plan_revenue.PlanRevenue) -> PlanRevenue:
