@@ -33,7 +33,7 @@ _PERIOD: Final = '{from: "2026-08-31T00:00:00Z", to: "2026-11-05T00:00:00Z"}'
 _QUERY: Final = f"{{period: {_PERIOD}, groupBy: [ACCOUNT, SUBSCRIPTION, USER]}}"
 _SEPTEMBER: Final = '{from: "2026-09-01T00:00:00Z", to: "2026-10-01T00:00:00Z"}'
 _OCTOBER: Final = '{from: "2026-10-01T00:00:00Z", to: "2026-11-01T00:00:00Z"}'
-_ON_THE_DAY: Final = '(asOf: "2026-10-02", first: 200)'
+_ON_THE_DAY: Final = '(asOf: "2026-10-02", first: 100)'
 # Of each field of the root: what it is asked with. A new field must be added, or the test says so.
 ARGUMENTS: Final[Mapping[str, str]] = {
     "usage": f"(query: {_QUERY})",
@@ -57,7 +57,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "ratePreview": '(input: {price: {perUnit: {unitPrice: "2"}}, quantity: "3"})',
     "simulatePlan": f'(input: {{plan: "basic", period: {_SEPTEMBER}}})',
     "account": '(key: "acme")',
-    "accounts": "(first: 200)",
+    "accounts": "(first: 100)",
     "portfolio": '(asOf: "2026-10-02", byRenewalQuarter: true)',
     "revenueMovements": f"(period: {_PERIOD})",
     "chargesByCustomer": f"(period: {_OCTOBER}, comparedWith: {_SEPTEMBER})",
