@@ -139,6 +139,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     live_send_seconds_max: int = 30
     live_silence_seconds_max: int = 15
 
+    # Scores of customers, which nobody waits for: a page of the largest ones reads what a day has brought so far.
+    scoring_statement_seconds_max: int = 600
+
     # The command line, beside the service: it may read for long, and holds no more than this.
     unattended_statement_seconds_max: int = 3_600
     drift_rows_max: int = 10

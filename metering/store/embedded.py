@@ -33,7 +33,8 @@ _START_SECONDS_MAX: Final = 60
 _STOP_SECONDS_MAX: Final = 60
 _POLL_SECONDS: Final = 0.02
 _RELAUNCH_SECONDS: Final = 0.2
-# A server that was killed leaves processes behind that end in a moment. PostgreSQL does not start beside them, and says:
+# A server that was killed leaves processes behind, which end when they look up from their work: a long query does not for
+# minutes. We end those that we can see; PostgreSQL does not start beside one, and says:
 _LEFT_OVER: Final = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 # A Unix socket's path has at most 107 bytes; PostgreSQL adds its own file name to the directory's.
 _SOCKET_DIRECTORY_BYTES_MAX: Final = 80
@@ -65,6 +66,8 @@ class EmbeddedServer:
         self._settings = {**SETTINGS, "shared_buffers": f"{shared_buffers_mebibytes()}MB", **(settings or {})}
         self._in_use: IO[bytes] | None = None
         self._launched: subprocess.Popen[bytes] | None = None
+        # Where in the log that speaks which was launched last; whoever is left over writes there, too.
+        self._log_start = 0
 
     @property
     def pid(self) -> int | None:
@@ -151,9 +154,11 @@ class EmbeddedServer:
             )
 
     def _launch(self) -> None:
+        self._end_left_over()
         settings = {**self._settings, "unix_socket_directories": str(self._make_socket_dir())}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self._home / "log").open("ab") as log:
+            self._log_start = log.tell()
             self._launched = subprocess.Popen(
                 self._command("postgres", "-D", str(self._home / "data"), *options),
                 stdin=subprocess.DEVNULL,
@@ -175,9 +180,8 @@ class EmbeddedServer:
                 self._make_database()
                 return
             if self._launched is not None and self._launched.poll() is not None:
-                said = self._log_tail()
-                if not any(reason in said for reason in _LEFT_OVER):
-                    raise EmbeddedServerError(f"PostgreSQL stopped while starting:\n{said}")
+                if not any(reason in self._log_since_launch() for reason in _LEFT_OVER):
+                    raise EmbeddedServerError(f"PostgreSQL stopped while starting:\n{self._log_tail()}")
                 time.sleep(_RELAUNCH_SECONDS)
                 self._launch()
             time.sleep(_POLL_SECONDS)
@@ -250,10 +254,27 @@ class EmbeddedServer:
         lines = self._postmaster_lines()
         return lines[7].strip() if len(lines) > 7 and self._running_pid() is not None else ""  # noqa: PLR2004 - the file's 8th line
 
+    def _end_left_over(self) -> None:
+        """End what a server left behind that was killed; nothing, where it runs, whoever started it."""
+        if self._launched is not None:
+            self._launched.wait(
+                _STOP_SECONDS_MAX
+            )  # as long as nobody asks after our own child, PostgreSQL takes it for alive
+        lines, left_over = self._postmaster_lines(), _working_in(self._home / "data")
+        if not lines or int(lines[0]) in left_over:
+            return
+        for pid in left_over:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)  # what the server itself says to the others when one of them crashes
+
     def _log_tail(self) -> str:
-        with suppress(FileNotFoundError):
-            return "\n".join((self._home / "log").read_text(errors="replace").splitlines()[-12:])
-        return "(no log)"
+        return "\n".join(self._log_since_launch().splitlines()[-12:]) or "(no log)"
+
+    def _log_since_launch(self) -> str:
+        with suppress(FileNotFoundError), (self._home / "log").open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+        return ""
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         command = [str(self._bin_dir / program), *arguments]
@@ -301,6 +322,16 @@ def _is_postgres(pid: int, cluster: Path) -> bool:
         return False  # another program
     except FileNotFoundError:
         return not Path("/proc/self").exists()
+
+
+def _working_in(cluster: Path) -> list[int]:
+    """Processes whose working directory it is: the server and its own. None are seen where there is no /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == cluster.resolve():
+                found.append(int(entry.name))
+    return found
 
 
 def _state(pid: int) -> str:

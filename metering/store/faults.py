@@ -36,15 +36,15 @@ CONTENTION: Final = (
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise DatabaseUnavailableError or SchemaError for what the driver says of them; let anything else pass."""
+def translated(statement_seconds_max: int = LIMITS.statement_seconds_max) -> Iterator[None]:
+    """Raise DatabaseUnavailableError, TimeLimitError or SchemaError for what the driver says of them; let anything else pass."""
     try:
         yield
     except _AWAY as error:
         raise DatabaseUnavailableError(f"The database is away: {str(error) or type(error).__name__}") from error
     except asyncpg.QueryCanceledError as error:
         message = (
-            f"The database took longer than the {LIMITS.statement_seconds_max} s that one statement may; "
+            f"The database took longer than the {statement_seconds_max} s that one statement may; "
             "ask for fewer groups, a shorter period or a larger bucket."
         )
         raise TimeLimitError(message) from error

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import asyncpg
+import msgspec
 
 from metering.config import Settings
 from metering.limits import Limits
@@ -12,6 +13,9 @@ from metering.store.door import Door
 from metering.store.engine import Engine, engine_of
 from metering.store.faults import translated
 from metering.store.told_connection import ToldConnection
+
+# The driver waits so many times as long for PostgreSQL to say that a statement took too long.
+SILENCE_FACTOR: Final = 2
 
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
@@ -37,7 +41,7 @@ class Database:
                 max_size=settings.pool_connections,
                 timeout=limits.database_connect_seconds_max,
                 # A server that vanished without a word would be waited for for ever.
-                command_timeout=2 * limits.statement_seconds_max,
+                command_timeout=SILENCE_FACTOR * limits.statement_seconds_max,
                 # Statements are planned with their values: an account of 10 events and one of 10 million differ.
                 server_settings={
                     "application_name": "metering",
@@ -59,6 +63,11 @@ class Database:
     def behind(self, door: Door) -> "Database":
         """The same pool for those who come through a door. Raises DoorFullError where a connection is asked for."""
         return Database(self._pool, self.engine, self._limits, door)
+
+    def within(self, statement_seconds_max: int) -> "Database":
+        """The same pool, with another bound for each statement of its snapshots."""
+        limits = msgspec.structs.replace(self._limits, statement_seconds_max=statement_seconds_max)
+        return Database(self._pool, self.engine, limits, self._door)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -98,9 +107,9 @@ class Database:
             yield connection
 
     @property
-    def statement_timeout(self) -> str:
-        """How long a statement of a question may take, as PostgreSQL is told."""
-        return f"{self._limits.statement_seconds_max}s"
+    def statement_seconds_max(self) -> int:
+        """How long a statement of a snapshot may take."""
+        return self._limits.statement_seconds_max
 
 
 @contextmanager

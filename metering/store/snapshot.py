@@ -16,7 +16,7 @@ from metering.errors import DatabaseUnavailableError, MeteringError
 from metering.reach import EVERYTHING, Reach
 from metering.store.faults import translated
 from metering.store.held import check_held
-from metering.store.pool import Connection, Database
+from metering.store.pool import SILENCE_FACTOR, Connection, Database
 from metering.store.queries import sql
 
 
@@ -66,10 +66,11 @@ class Snapshot:
         async with self._turn:
             with self._translated():
                 connection, _ = await self._opened()
+                silence_seconds_max = SILENCE_FACTOR * self._database.statement_seconds_max
                 if not hashed:
-                    return list(await connection.fetch(statement, *arguments))
+                    return list(await connection.fetch(statement, *arguments, timeout=silence_seconds_max))
                 await connection.execute("SET LOCAL enable_nestloop = off")
-                rows = await connection.fetch(statement, *arguments)
+                rows = await connection.fetch(statement, *arguments, timeout=silence_seconds_max)
                 await connection.execute("SET LOCAL enable_nestloop = on")
                 return list(rows)
 
@@ -107,7 +108,7 @@ class Snapshot:
         if self._failure is not None:
             raise self._failure
         try:
-            with translated():
+            with translated(self._database.statement_seconds_max):
                 yield
         except MeteringError as error:
             self._failure = error
@@ -119,7 +120,7 @@ class Snapshot:
     async def _opened(self) -> tuple[Connection, Horizon]:
         if self._open is None:
             connection = await self._stack.enter_async_context(self._database.snapshot())
-            row = await connection.fetchrow(sql("rollups.read_horizon"), self._database.statement_timeout)
+            row = await connection.fetchrow(sql("rollups.read_horizon"), f"{self._database.statement_seconds_max}s")
             assert row is not None, "the first migration puts one row there"
             self._open = connection, Horizon(**{name: row[name] for name in Horizon.__struct_fields__})
         return self._open

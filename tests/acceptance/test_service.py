@@ -1,13 +1,16 @@
 """The command line as an operator meets it: real processes, their exit codes, and what they say."""
 
+import asyncio
+import os
 import re
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -15,6 +18,7 @@ from metering.store.embedded import EmbeddedServer
 from tests.acceptance.processes import Home, Service, home_in, until
 from tests.conftest import ADMIN_KEY, Server, bearer, clean_environment, metering_program, usage_event
 
+_PATIENCE_SECONDS: Final = 30
 RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 EVENTS = """
@@ -296,6 +300,50 @@ def test_the_service_outlives_its_database(home: Home, elsewhere: EmbeddedServer
     assert (100, 50) == (receipt["accepted"], receipt["duplicates"])
     assert 200 == events_counted(service)
     service.stop()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process works; one that has ended and that nobody has asked about since does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_server_that_was_killed_starts_again_whatever_it_was_about(elsewhere: EmbeddedServer) -> None:
+    """A query that would go on for an hour outlives the server that was killed, and its log; the next start ends it."""
+
+    async def leave_behind() -> int:
+        # Should this fail, it does not go on for ever.
+        connection = await asyncpg.connect(elsewhere.url(), server_settings={"statement_timeout": "120s"})
+        pid = connection.get_server_pid()
+        text = (
+            "WITH endless AS (SELECT generate_series(1, 1000000000000)) SELECT count(*) /*\n"
+            + "more than a tail of the log\n" * 30
+            + "*/ FROM endless"
+        )
+        asking = asyncio.create_task(connection.fetchval(text))
+        looking = await asyncpg.connect(elsewhere.url())
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            # Another session tells when it has begun.
+            while "active" != await looking.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert elsewhere.pid is not None
+        os.kill(elsewhere.pid, signal.SIGKILL)
+        looking.terminate()
+        connection.terminate()
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await asking
+        return pid
+
+    left_behind = asyncio.run(leave_behind())
+    elsewhere.stop()
+    assert is_alive(left_behind)
+
+    elsewhere.start()
+
+    assert not is_alive(left_behind)
+    assert elsewhere.pid is not None
 
 
 def test_a_stop_while_the_database_is_away_is_quick(home: Home, elsewhere: EmbeddedServer) -> None:
