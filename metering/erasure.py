@@ -114,6 +114,7 @@ async def _rename(
     count: int = await connection.fetchval(sql("erasure.rename_events"), *given, timeout=_STATEMENT_SECONDS_MAX)
     await connection.execute(sql("erasure.forget_earlier_attributes"), account, user, timeout=_STATEMENT_SECONDS_MAX)
     await connection.execute(sql("erasure.rename_corrections"), *given, timeout=_STATEMENT_SECONDS_MAX)
+    await connection.execute(sql("erasure.rename_levels"), *given, timeout=_STATEMENT_SECONDS_MAX)
     await rename_in_rollups(connection, database, account, names)
     return count
 

@@ -4,14 +4,16 @@ Events are given up in four steps, so that nobody counts less than there was and
 
 1. say from when on events are taken, and commit: who writes from now on refuses older ones;
 2. wait until every writer that was at work then has ended, and until the rollups have all that was written;
-3. say from when on events are there, and commit: who reads from now on looks below at rollups only;
+3. say from when on events are there, and commit: who reads from now on looks below at rollups only, and at the levels that
+   were left behind (day by day, for each gauge);
 4. wait until every reader that was at work then has ended, and drop.
 
 Rollups are given up in the last two. It may be killed anywhere: the next run goes on where it was. It works while no rollup
 is refreshed, and no rollup is refreshed below what is there: that would erase it.
 """
 
-from datetime import datetime, timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -20,14 +22,19 @@ import msgspec
 from metering.config import Settings
 from metering.rollups.refresh import REFRESHER_LOCK
 from metering.store.event_log import writers_at_work
+from metering.store.partitions import days_kept
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.rollup_tables import floor_day
 from metering.store.stored import stored_of
+from metering.store.tables import PARTITIONED_EVENT
 from metering.store.turns import alone, ended
 
 # No writer and no reader of ours takes longer; while one does, rollups are not refreshed, so it is not waited for ever.
 _OTHERS_SECONDS_MAX: Final = 60
+# Nor is it while years are given up at once; a single day of everyone's events may take longer.
+_LEVELS_SECONDS_MAX: Final = 30
+_LEVELS_STATEMENT_SECONDS_MAX: Final = 3_600
 
 
 class Ages(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +134,19 @@ class Retention:
         if not await ended(partial(writers_at_work, connection), _OTHERS_SECONDS_MAX):
             return
         if not await connection.fetchval(sql("retention.has_pending_below"), kept.taken_from):
-            await connection.execute(sql("retention.keep_raw_from"), kept.taken_from)
+            await self._carry_levels(connection, kept)
+
+    async def _carry_levels(self, connection: Connection, kept: Kept) -> None:
+        """Give events up day by day, each together with keeping what it leaves behind; the next run goes on from there."""
+        stops_at = time.monotonic() + _LEVELS_SECONDS_MAX
+        for day in await days_kept(connection, self._database.engine, PARTITIONED_EVENT):
+            start = datetime.combine(day, datetime.min.time(), UTC)
+            if not kept.raw_from <= start < kept.taken_from:
+                continue
+            if time.monotonic() > stops_at:
+                return
+            await _carry_day(connection, start)
+        await connection.execute(sql("retention.keep_raw_from"), kept.taken_from)
 
     async def _drop(self, connection: Connection, kept: Kept) -> None:
         async def readers() -> list[tuple[int, datetime]]:
@@ -143,6 +162,14 @@ class Retention:
             connection, kept.rollups_from
         ):
             await connection.execute(sql("retention.rollups_dropped"), kept.rollups_from)
+
+
+async def _carry_day(connection: Connection, start: datetime) -> None:
+    end = start + timedelta(days=1)
+    async with connection.transaction():
+        await connection.execute(sql("retention.carry_levels"), start, end, timeout=_LEVELS_STATEMENT_SECONDS_MAX)
+        await connection.execute(sql("retention.carry_no_zeros"), start)
+        await connection.execute(sql("retention.keep_raw_from"), end)
 
 
 async def read_kept(connection: Connection) -> Kept:

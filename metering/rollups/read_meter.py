@@ -1,7 +1,7 @@
 """What a meter says: of everything, of groups page by page, and bucket by bucket; each is one statement, in one snapshot.
 
 Most meters are answered by the same parts as usage. LATEST and TIME_WEIGHTED are read from the events themselves: of the
-period, and for levels of all time before it.
+period, and for levels of all time before it; of events that were given up, the levels are kept that they left behind.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,6 @@ import msgspec
 from metering.aggregations import TRAITS, Aggregation, Figure, LevelChanges, Tally, figure, held, seconds_of
 from metering.errors import InputIssue, InvalidInputError
 from metering.events import Dimension
-from metering.limits import LIMITS
 from metering.meters import Definition, metered
 from metering.periods import Bucket, Period
 from metering.questions import GroupOrder, Question
@@ -49,17 +48,6 @@ class MeterPage(msgspec.Struct, frozen=True):
     groups: tuple[MeterGroup, ...]
     group_count: int
     has_next: bool
-
-
-def raw_period(aggregation: Aggregation, period: Period) -> Period | None:
-    """From when to when a figure needs the events themselves, whatever is rolled up; None where it does not.
-
-    A level is carried over the period's beginning from the last event before, however long before that was.
-    """
-    if TRAITS[aggregation].from_rollups:
-        return None
-    start = LIMITS.asked_from_min if aggregation is Aggregation.TIME_WEIGHTED else period.start
-    return Period(start, period.end)
 
 
 async def check_meter_retained(
@@ -214,10 +202,9 @@ async def _basis(
     wanted: Sequence[Key] = (),
 ) -> _Basis:
     question = metered(question, definition)
-    raw = raw_period(definition.aggregation, question.period)
     shape: PartsShape | EventsShape
     values: dict[str, object] = {"period_from": question.period.start, "period_to": question.period.end}
-    if raw is None:
+    if TRAITS[definition.aggregation].from_rollups:
         distinct = frozenset() if definition.distinct is None else frozenset({definition.distinct})
         parts = await _parts(snapshot, question, segments, wanted=wanted, also=distinct)
         shape = parts.shape
@@ -226,8 +213,7 @@ async def _basis(
         filters = _filters(snapshot, question, wanted)
         dimensions = tuple(sorted({dimension.value for dimension in question.group_by}))
         shape = EventsShape(dimensions=dimensions, filters=tuple(shape for shape, _ in filters))
-        # A level that was set by an event that is not kept any more is not known.
-        carried_from = max(raw.start, (await snapshot.horizon()).raw_from)
-        values |= {"carried_from": carried_from, **{shape.parameter: chosen for shape, chosen in filters}}
+        raw_from = (await snapshot.horizon()).raw_from
+        values |= {"raw_from": raw_from, **{shape.parameter: chosen for shape, chosen in filters}}
     counted = None if definition.distinct is None else definition.distinct.value
     return _Basis(snapshot, MeterShape(aggregation=definition.aggregation, distinct=counted, basis=shape), values)

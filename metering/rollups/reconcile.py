@@ -148,7 +148,8 @@ class Reconciler:
 
     def _whole(self, step: Step, horizon: Horizon) -> Period | None:
         """The whole buckets of a step that are rolled up and whose events are all kept."""
-        start = step.period.start
+        # A retention that was shortened, and is longer again, brings nothing back.
+        start = max(step.period.start, horizon.raw_from.astimezone(UTC))
         if self._retention is not None:
             start = max(start, horizon.as_of.astimezone(UTC) - self._retention)
         start += (_EPOCH - start) % step.width

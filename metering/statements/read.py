@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from metering.aggregations import TRAITS
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
 from metering.events import Dimension, in_utc
 from metering.limits import Limits
 from metering.meters import Definition, read_definitions
 from metering.rated_meters import rated_meter
-from metering.rollups.read_meter import raw_period
 from metering.statements.credits import with_credits
 from metering.statements.drafts import Draft, Task, draft_of, task_of
 from metering.statements.figures import FiguresRead, Needed, metered_period, read_figures
@@ -76,9 +76,8 @@ async def draft_all(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Draft | C
 
 
 def _is_comparable(needed: Needed, definition: Definition, raw_from: datetime) -> bool:
-    """Whether a frozen period's figure can differ only because usage does: a level may come from an event that is gone."""
-    raw = raw_period(definition.aggregation, metered_period(needed.period))
-    return raw is None or raw.start >= raw_from
+    """Whether a frozen period's figure can be read again."""
+    return TRAITS[definition.aggregation].from_rollups or metered_period(needed.period).start >= raw_from
 
 
 async def _coverings(snapshot: Snapshot, tasks: Sequence[Task]) -> list[Covering]:

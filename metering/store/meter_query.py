@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from metering.aggregations import QUOTIENT_DIGITS, Aggregation
-from metering.store.tables import INSTANT, TEXT, event
+from metering.store.tables import GAUGE, INSTANT, TEXT, carried_level, event
 from metering.store.usage_query import (
     Compiled,
     FilterShape,
@@ -37,13 +37,13 @@ from metering.store.usage_query import (
     keeps,
 )
 
-_GAUGE: Final = ("account", "subscription", "user", "device", "product", "feature", "unit")
 _ZERO: Final[sa.ColumnElement[Any]] = sa.literal_column("0")
 _ONE: Final[sa.ColumnElement[Any]] = sa.literal_column("1")
 _TWO: Final[sa.ColumnElement[Any]] = sa.literal_column("2")
 _UTC: Final[sa.ColumnElement[Any]] = sa.literal_column("'UTC'")
 _SORTABLE: Final[sa.ColumnElement[Any]] = sa.literal_column("'YYYYMMDDHH24MISSUS'")
 _HEX: Final[sa.ColumnElement[Any]] = sa.literal_column("'hex'")
+_NO_KEY: Final[sa.ColumnElement[Any]] = sa.literal_column("''::bytea")
 _QUANTITY_OF_MARK: Final[sa.ColumnElement[Any]] = sa.literal_column("4")
 _ALL: Final[sa.ColumnElement[Any]] = sa.literal_column(f"1{'0' * QUOTIENT_DIGITS}::numeric")
 _LAST_DIGIT: Final[sa.ColumnElement[Any]] = sa.literal_column(f"0.{'1'.rjust(QUOTIENT_DIGITS, '0')}")
@@ -235,30 +235,42 @@ def _changes(shape: EventsShape) -> sa.CTE:
 
 def _levels(shape: EventsShape) -> sa.CTE:
     """Which level each gauge held from when to when, inside the period; `measured` is 1 where an event there set it."""
-    columns = [*(event.c[name] for name in (*_GAUGE, "classification")), event.c.occurred_at, event.c.key]
-    gauge = [event.c[name] for name in _GAUGE]
-    at, start, end = event.c.occurred_at, _instant("period_from"), _instant("period_to")
-    kept = [keeps(event.c[chosen.dimension], chosen) for chosen in shape.filters if not _is_of_levels(chosen)]
-    counted = [~event.c.voided, *kept]
-    carried = (
-        sa.select(*columns, event.c.quantity)
-        .ext(postgresql.distinct_on(*gauge))
-        .where(at >= _instant("carried_from"), at < start, *counted)
-        .order_by(*gauge, at.desc(), event.c.key.desc())
-        .cte("carried")
-    )
-    inside = sa.select(*columns, event.c.quantity).where(at >= start, at < end, *counted)
-    known = sa.union_all(sa.select(carried), inside).cte("known")
+    start, end = _instant("period_from"), _instant("period_to")
+    inside = _readings(event, shape).where(event.c.occurred_at >= start, event.c.occurred_at < end)
+    known = sa.union_all(sa.select(_carried(shape)), inside).cte("known")
     following = sa.func.lead(known.c.occurred_at).over(
-        partition_by=[known.c[name] for name in _GAUGE], order_by=[known.c.occurred_at, known.c.key]
+        partition_by=[known.c[name] for name in GAUGE], order_by=[known.c.occurred_at, known.c.key]
     )
     return sa.select(
-        *(known.c[name] for name in (*_GAUGE, "classification")),
+        *(known.c[name] for name in (*GAUGE, "classification")),
         known.c.quantity,
         sa.func.greatest(known.c.occurred_at, start).label("starts"),
         sa.func.coalesce(following, end).label("ends"),
         sa.case((known.c.occurred_at >= start, _ONE), else_=_ZERO).label("measured"),
     ).cte("level")
+
+
+def _carried(shape: EventsShape) -> sa.CTE:
+    """Of each gauge the last event before the period: of those that are there, or else of those that were given up."""
+    at = event.c.occurred_at
+    there = _readings(event, shape).where(at >= _instant("raw_from"), at < _instant("period_from"))
+    before = sa.union_all(there, _readings(carried_level, shape)).subquery("before")
+    gauge = [before.c[name] for name in GAUGE]
+    return (
+        sa.select(before)
+        .ext(postgresql.distinct_on(*gauge))
+        .order_by(*gauge, before.c.occurred_at.desc(), before.c.key.desc())
+        .cte("carried")
+    )
+
+
+def _readings(table: sa.Table, shape: EventsShape) -> sa.Select[Any]:
+    """What gauges say in the events that are there, or in those that were given up."""
+    kept = [keeps(table.c[chosen.dimension], chosen) for chosen in shape.filters if not _is_of_levels(chosen)]
+    # Of those that were given up there is one for each gauge, and before all others.
+    key, in_effect = (event.c.key, [~event.c.voided]) if table is event else (_NO_KEY.label("key"), [])
+    columns = [*(table.c[name] for name in (*GAUGE, "classification")), table.c.occurred_at, key, table.c.quantity]
+    return sa.select(*columns).where(*in_effect, *kept)
 
 
 def _is_of_levels(chosen: FilterShape) -> bool:

@@ -154,6 +154,33 @@ retained_range: Final = sa.Table(
     sa.Index("retained_range_one_row_idx", sa.text("(true)"), unique=True),
 )
 
+# The dimensions that a level is of: an event sets the level of its gauge until the gauge's next event.
+GAUGE: Final = ("account", "subscription", "user", "device", "product", "feature", "unit")
+
+# Of each gauge the last event that was given up, unless the level was zero then: what is carried over `raw_from`.
+carried_level: Final = sa.Table(
+    "carried_level",
+    METADATA,
+    _text("account", required=True),
+    sa.Column("occurred_at", INSTANT, nullable=False),
+    _text("subscription"),
+    _text("user"),
+    _text("device"),
+    _text("product", required=True),
+    _text("feature"),
+    _text("classification"),
+    _text("unit", required=True),
+    sa.Column("quantity", sa.Numeric, nullable=False),
+    sa.Column(
+        "gauge",
+        sa.LargeBinary,
+        sa.Computed('gauge_digest(account, subscription, "user", device, product, feature, unit)', persisted=True),
+        primary_key=True,
+    ),
+    sa.Index(None, "unit", "account"),
+    sa.Index(None, "account"),
+)
+
 # What was refused, with its reason. See docs/adr/0006.
 rejected_event: Final = sa.Table(
     "rejected_event",

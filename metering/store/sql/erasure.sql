@@ -12,6 +12,7 @@ SELECT device FROM (
     (
         SELECT device FROM event WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
         UNION SELECT device FROM usage_day WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
+        UNION SELECT device FROM carried_level WHERE account = $1 AND "user" = $2 AND device IS NOT NULL
         -- And those of which it was said before an event was corrected, or since.
         UNION SELECT said.device
         FROM event_correction AS made JOIN event AS of USING (account, occurred_at, key),
@@ -21,6 +22,7 @@ SELECT device FROM (
     )
     EXCEPT SELECT device FROM event WHERE account = $1 AND "user" IS DISTINCT FROM $2
     EXCEPT SELECT device FROM usage_day WHERE account = $1 AND "user" IS DISTINCT FROM $2
+    EXCEPT SELECT device FROM carried_level WHERE account = $1 AND "user" IS DISTINCT FROM $2
 ) AS own;
 
 -- name: rename_events
@@ -32,6 +34,10 @@ WITH renamed AS (
     RETURNING 1
 )
 SELECT count(*) FROM renamed;
+
+-- name: rename_levels
+-- And the levels that they left behind which were given up. Parameters as above.
+UPDATE carried_level SET "user" = $3, device = coalesce($4::jsonb ->> device, device) WHERE account = $1 AND "user" = $2;
 
 -- name: forget_earlier_attributes
 -- Forget the attributes of events that were given to somebody else before: they were this user's. $1 account, $2 user.

@@ -11,6 +11,23 @@ UPDATE retained_range SET taken_from = $1 WHERE taken_from < $1;
 -- Whether anything below $1 is still to be rolled up anew.
 SELECT EXISTS (SELECT FROM pending_bucket WHERE bucket < $1);
 
+-- name: carry_levels
+-- Before events are given up: of each gauge that has some, the last one, in the place of an earlier one. $1 from, $2 to.
+INSERT INTO carried_level (
+    account, occurred_at, subscription, "user", device, product, feature, classification, unit, quantity
+)
+SELECT DISTINCT ON (account, subscription, "user", device, product, feature, unit)
+    account, occurred_at, subscription, "user", device, product, feature, classification, unit, quantity
+FROM event
+WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided
+ORDER BY account, subscription, "user", device, product, feature, unit, occurred_at DESC, key DESC
+ON CONFLICT (gauge) DO UPDATE
+SET occurred_at = excluded.occurred_at, classification = excluded.classification, quantity = excluded.quantity;
+
+-- name: carry_no_zeros
+-- A gauge at zero carries nothing. $1 from when on it was set.
+DELETE FROM carried_level WHERE quantity = 0 AND occurred_at >= $1;
+
 -- name: keep_raw_from
 -- From now on readers look for events from $1 on only.
 UPDATE retained_range SET raw_from = $1 WHERE raw_from < $1;
