@@ -41,7 +41,7 @@ def questions(tables: Sequence[Table]) -> Iterator[_Drawn]:
     """How long half of the answers take at most, beside the same as SQL over the events; by powers of ten."""
     for table in newest(tables, "query", _QUESTIONS).values():
         groups = tuple(Group(row[0], (_bar(row[2], 0), _bar(row[4], 1))) for row in table.rows)
-        yield table, _panel(table, "ms", ("over GraphQL, p50", "as SQL over the events, p50"), groups, by_tens=True)
+        yield table, _panel(table, "ms", ("p50 over GraphQL", "p50 as SQL over the events"), groups, by_tens=True)
 
 
 def soak(tables: Sequence[Table]) -> Iterator[_Drawn]:
@@ -110,7 +110,7 @@ def _panel(
     heading = table.title if table.engine is None or table.engine in table.title else f"{table.title}, {table.engine}"
     note = f"{table.at:%F}, {table.machine}, commit {table.commit}"
     if by_tens:
-        note += "; each line is ten times the one before"
+        note += "; by powers of ten"
     return Panel(heading=heading, note=note, unit=unit, series=series, groups=groups, is_logarithmic=by_tens)
 
 

@@ -15,7 +15,6 @@ _Named = Annotated[str, msgspec.Meta(min_length=1)]
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _Command = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 _Columns = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-_Rows = Annotated[tuple[tuple[str, ...], ...], msgspec.Meta(min_length=1)]
 
 
 class ResultsError(Exception):
@@ -31,7 +30,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     commit: _Commit
     title: _Named
     columns: _Columns
-    rows: _Rows
+    rows: tuple[tuple[str, ...], ...]
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
-from loadtests import chart
-from loadtests.results import FOLDER, ResultsError, Table, newest, read
+from loadtests import bench, chart
+from loadtests.results import FOLDER, Line, ResultsError, Table, newest, read
 
 ROOT: Final = Path(__file__).parents[1]
 DAY: Final = datetime(2026, 11, 22, 17, 30, tzinfo=UTC)
@@ -40,7 +40,7 @@ def written(text: str) -> Iterator[Written]:
             said = [
                 re.findall(pattern, before, re.MULTILINE)
                 for pattern in (
-                    r"`python (loadtests/\w+\.py)",
+                    r"\bpython (loadtests/\w+\.py)",
                     r"^(?:### )?(PostgreSQL|TimescaleDB):?$",
                     r"\b[Cc]ommit ([0-9a-f]{7,40})\b",
                 )
@@ -138,6 +138,23 @@ def test_every_chart_is_drawn_from_the_results() -> None:
 
     assert chart.files(tables) == {path.name: path.read_text() for path in chart.CHARTS.glob("*")}
     assert chart.document(text, tables) == text
+
+
+def test_what_a_load_test_prints_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is printed while METERING_BENCH_RESULTS names a folder, which need not be there, is a line that reads."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("METERING_BENCH_RESULTS", str(folder))
+    monkeypatch.setattr("sys.argv", ["/somewhere/loadtests/soak.py", "--engine", "TimescaleDB"])
+    bench.print_table("Memory", MEMORY, [["quarter 1", "1", "2"]])
+    (path,) = folder.iterdir()
+    printed = msgspec.json.decode(path.read_bytes())
+    # Where this is no repository of git there is no commit to name, and results of that are refused.
+    path.unlink()
+    (table,) = kept(folder, printed | {"commit": "0be0380"})
+
+    assert Line.__struct_fields__ == tuple(sorted(printed, key=Line.__struct_fields__.index))
+    assert ("soak", "TimescaleDB") == (table.script, table.engine)
+    assert (path.name, (("quarter 1", "1", "2"),)) == (table.file, table.rows)
 
 
 def test_every_fault_of_a_file_is_told(tmp_path: Path) -> None:
