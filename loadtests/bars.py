@@ -16,14 +16,14 @@ _SPAN: Final = _WIDTH - 2 * _MARGIN - _VALUE_WIDTH
 _BAR: Final = 15
 _LINE: Final = 18
 # No font is known here, so what a line holds is judged by the widest ones that machines have.
-_CHARACTERS_A_LINE: Final = 88
+_CHARACTERS_A_LINE: Final = 80
 _CHARACTER_WIDTH: Final = 7.6
 _STYLE: Final = """
 svg { --ground: #ffffff; --text: #1b1f24; --quiet: #57606a; --line: #d5dae0; --first: #0b5cad; --second: #c2570c; }
 @media (prefers-color-scheme: dark) {
   svg { --ground: #16181b; --text: #e6e6e6; --quiet: #9aa4ae; --line: #383e45; --first: #7db8f5; --second: #f0a868; }
 }
-text { fill: var(--text); font: 13px system-ui, sans-serif; }
+text { fill: var(--text); font: 13px system-ui, sans-serif; paint-order: stroke; stroke: var(--ground); stroke-width: 3px; }
 .title { font-size: 17px; font-weight: 600; }
 .heading { font-size: 14px; font-weight: 600; }
 .quiet { fill: var(--quiet); font-size: 12px; }

@@ -33,7 +33,7 @@ def ingest(tables: Sequence[Table]) -> Iterator[_Drawn]:
     for table in newest(tables, "ingest", _INGEST).values():
         # Latency is the service's alone: what PostgreSQL does by itself has none.
         groups = tuple(Group(row[0], (_bar(row[1], 1 if row[5] else 0),)) for row in table.rows)
-        series = ("PostgreSQL alone", "through POST /v1/events")
+        series = ("the database alone", "through POST /v1/events")
         yield table, _panel(table, "events/s", series, groups)
 
 
