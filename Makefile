@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup editor demo test soak check format bench docs audit lock clean help
+.PHONY: setup editor demo test soak check format bench charts docs audit lock clean help
 
 help: ## List the verbs.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ bench: setup ## Measure ingest, queries, memory and rating on this machine; prin
 	$(BIN)/python loadtests/query.py
 	$(BIN)/python loadtests/memory.py
 	$(BIN)/python loadtests/rate.py
+
+charts: setup ## Draw the charts of docs/performance.md from loadtests/results.
+	$(BIN)/python -m loadtests.chart
 
 docs: setup ## Build the documentation as a site, in build/docs; a link that leads nowhere fails it.
 	$(BIN)/python -m handbook.build build/docs

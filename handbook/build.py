@@ -9,6 +9,7 @@ from string import Template
 from typing import Final
 
 from handbook.chapters import ROOT, Chapter, chapters
+from handbook.images import copy_images, images
 from handbook.page import Page
 from handbook.reference import headings_of, made_pages
 
@@ -25,12 +26,12 @@ def build(folder: Path) -> int:
     Raises HandbookError with every fault; then nothing is written.
     """
     contents = chapters()
-    pages = _pages(contents)
+    pages, drawings = _pages(contents), images()
     layout = Template((_HERE / "layout.html").read_text(encoding="utf-8"))
     written: dict[str, str] = {}
     faults: list[str] = []
     for page in pages.values():
-        body, wrong = page.html(pages)
+        body, wrong = page.html(pages, drawings)
         faults += wrong
         written[page.address] = layout.substitute(
             title=escape(page.title),
@@ -48,6 +49,7 @@ def build(folder: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(html, encoding="utf-8")
     shutil.copyfile(_HERE / "style.css", folder / "style.css")
+    copy_images(drawings, folder)
     return len(written)
 
 

@@ -17,6 +17,7 @@ from handbook.page import Page
 from metering import errors
 from metering.cli import app
 from metering.config import PREFIX, Settings
+from metering.ingest.openapi import PROBLEMS
 from metering.ingest.receipts import Code as EventCode
 from metering.limits import LIMITS, Limits
 
@@ -90,6 +91,7 @@ def _codes() -> str:
         for code, kind in sorted(kinds.items())
     ]
     of_events = [(f"`{name}`", said) for name, said in _members(EventCode)]
+    of_bodies = [(str(status), ", ".join(f"`{code}`" for code in codes)) for status, codes in PROBLEMS.items()]
     of_requests = [(f"`{code}`",) for code in RequestCode]
     return "\n\n".join(
         [
@@ -97,6 +99,9 @@ def _codes() -> str:
             "## Events that are refused",
             "An event with several faults is refused with the first of them in this order ([Ingest](../docs/ingest.md)).",
             _table(("code", "meaning"), of_events),
+            "## Requests with events that are refused",
+            "Nothing of such a request is written ([Ingest](../docs/ingest.md#answers)).",
+            _table(("status", "codes"), of_bodies),
             "## Errors",
             "Over HTTP as they stand here, over GraphQL in capital letters ([GraphQL](../docs/graphql.md)).",
             _table(("code", "meaning", "may succeed later"), of_errors),
@@ -107,8 +112,9 @@ def _codes() -> str:
 
 
 def _is_told(kind: object) -> TypeGuard[type[errors.MeteringError]]:
-    """Whether this is an error with a code of its own."""
-    return isinstance(kind, type) and issubclass(kind, errors.MeteringError) and kind is not errors.MeteringError
+    """Whether this is an error with a code of its own; some get theirs where they are raised."""
+    has_code = isinstance(kind, type) and issubclass(kind, errors.MeteringError) and "code" in vars(kind)
+    return has_code and kind is not errors.MeteringError
 
 
 def _members(kind: type[Enum]) -> Iterable[tuple[str, str]]:

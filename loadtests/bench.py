@@ -135,6 +135,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     kept = os.environ.get("METERING_BENCH_RESULTS")
     if kept:
         script, today = Path(sys.argv[0]), datetime.now(UTC)
+        Path(kept).mkdir(parents=True, exist_ok=True)
         line = {"at": f"{today:%FT%TZ}", "command": [f"loadtests/{script.name}", *sys.argv[1:]], "machine": machine,
                 "commit": commit, "title": title, "columns": list(columns), "rows": [list(row) for row in rows]}  # fmt: skip
         with (Path(kept) / f"{today:%F}-{script.stem}.jsonl").open("ab") as file:
