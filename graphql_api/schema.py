@@ -191,12 +191,15 @@ from graphql_api.statements import (
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
 from graphql_api.survey_candidates import SurveyCandidateConnection, SurveyFilter, resolve_survey_candidates
 from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
+from graphql_api.users_at_once import UsersAtOnceResult, resolve_users_at_once
 from graphql_api.values import resolve_dimension_values
+from graphql_api.ways import WaysResult, resolve_ways
 from metering.events import Dimension
 from metering.health.customers import CustomerField
 from metering.health.features import FeatureKind
 from metering.keys import Scope
 from metering.outbox.deliveries import DeliveryState
+from metering.periods import Bucket
 from rating.billing_periods import BillingInterval
 
 
@@ -630,6 +633,38 @@ class Query(Lists):
     ) -> DeviceMix:
         """See graphql_api/device_mix.py."""
         return await resolve_device_mix(account, as_of, first, info)
+
+    @strawberry.field(
+        description="Which ways users walk from one feature to the next within a session: those that are walked most often, and "
+        "how much of what users do is routine. Read from events; the query has no groups.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def ways(
+        self,
+        query: UsageQuery,
+        info: MeteringInfo,
+        first: int = 10,
+        repeats: Annotated[  # noqa: FBT002 - given by name
+            bool, strawberry.argument(description="Whether to use a feature again right away is a way, too.")
+        ] = False,
+    ) -> WaysResult:
+        """See graphql_api/ways.py."""
+        return await resolve_ways(query, first, info, repeats=repeats)
+
+    @strawberry.field(
+        description="How many users were there at once, at most, and when; with a `groupBy` also of each group, and with a "
+        "`bucket` over time. Read from events.",
+        **requires(Scope.USAGE_READ),
+    )
+    async def users_at_once(
+        self,
+        query: UsageQuery,
+        info: MeteringInfo,
+        bucket: Bucket | None = strawberry.UNSET,
+        first: Annotated[int, strawberry.argument(description="How many groups are listed.")] = 10,
+    ) -> UsersAtOnceResult:
+        """See graphql_api/users_at_once.py."""
+        return await resolve_users_at_once(query, bucket, first, info)
 
     @strawberry.field(description="API keys, the newest first.", **requires(Scope.ADMIN))
     async def api_keys(

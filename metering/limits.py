@@ -161,6 +161,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     revenue_periods_max: int = 120
     # and plans that every subscription is rated on.
     fit_plans_max: int = 50
+    # Ways and users at once are read from events, each of which is put in order.
+    sessions_days_max: int = 92
+    sessions_events_max: int = 250_000
 
     # Alerts: rules, and the subjects that one of them holds open or looks through; how long what was closed is kept.
     alert_rules_max: int = 200

@@ -72,12 +72,7 @@ async def read_events(
     `attributes` is JSON; kept are events whose attributes contain it. Raises InvalidInputError where the period reaches
     below the events that are retained.
     """
-    raw_from = (await snapshot.horizon()).raw_from
-    if question.period.start < raw_from:
-        message = (
-            f"Events before {instant_text(raw_from)} are not kept any more; ask from then on, or for their figures."
-        )
-        raise InvalidInputError([InputIssue(("query", "period", "from"), message)])
+    await check_events_kept(snapshot, question)
     filters = filter_shapes(question, snapshot.reach)
     shapes = tuple(shape for shape, _ in filters)
     statement = events_statement(shapes, after=after is not None, attributes=attributes is not None)
@@ -94,3 +89,13 @@ async def read_events(
     rows = await snapshot.fetch(statement.text, statement.arguments(values))
     events = [RecordedEvent(**dict(row)) for row in rows[:first]]
     return events, len(rows) > first
+
+
+async def check_events_kept(snapshot: Snapshot, question: Question) -> None:
+    """Raise InvalidInputError where the question's period reaches below the events that are retained."""
+    raw_from = (await snapshot.horizon()).raw_from
+    if question.period.start < raw_from:
+        message = (
+            f"Events before {instant_text(raw_from)} are not kept any more; ask from then on, or for their figures."
+        )
+        raise InvalidInputError([InputIssue(("query", "period", "from"), message)])

@@ -1,21 +1,19 @@
-"""What users make of features, on demand: who comes back to one, whether those stay who tried one, which ways are walked, and
-how many are there at once. These are figures of features and accounts, and stand in no scorecard.
+"""What users make of features, on demand: who comes back to one, and whether those stay who tried one.
+
+These are figures of features, and stand in no scorecard.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from health.proportions import Difference, difference_of
-from health.scorecards import Subject
 from metering.health.conventions import SERVICE_ACCOUNT, columns_of, read_conventions
-from metering.health.gathering import Question, ask, within
-from metering.periods import Period
+from metering.health.gathering import Question, ask
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
 
 RETENTION_WEEKS: Final = 12
 # With fewer users on either side nothing is said to be sticky.
@@ -49,14 +47,6 @@ class Stickiness(msgspec.Struct, frozen=True):
         return min(self.used, self.others) >= _USERS_MIN and self.lift.low > 0
 
 
-class Path(msgspec.Struct, frozen=True):
-    """The two features, one after the other, that most of a user's days have; None where no day has any."""
-
-    features: tuple[str, str] | None
-    days_with: int
-    days: int
-
-
 async def read_feature_retention(
     snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date
 ) -> Mapping[str, Sequence[WeekOfUse]]:
@@ -85,28 +75,7 @@ async def read_stickiness(snapshot: Snapshot, accounts: Sequence[str] | None, as
     return sorted(found, key=lambda each: (-each.lift.value, each.feature))
 
 
-async def read_paths(snapshot: Snapshot, accounts: Sequence[str], period: Period) -> Mapping[SubjectRef, Path]:
-    """Of each user the way that is walked most, from the events of a period, which are kept no longer than events are."""
-    rows = await snapshot.fetch(sql("adoption.list_paths"), [within(snapshot, accounts), period.start, period.end])
-    return {_user(row): _path(row) for row in rows}
-
-
-async def read_concurrency(snapshot: Snapshot, accounts: Sequence[str], period: Period) -> Mapping[str, int]:
-    """The most users of each account that were there at once, from the events of a period."""
-    rows = await snapshot.fetch(sql("adoption.list_peaks"), [within(snapshot, accounts), period.start, period.end])
-    return {row["account"]: row["users"] for row in rows}
-
-
 async def service_accounts(question: Question) -> tuple[list[str], list[str]]:
     """Users that are no persons as of the question's day: their accounts, and their keys."""
     conventions = await read_conventions(question.snapshot, question.accounts, question.as_of)
     return columns_of(conventions.users(SERVICE_ACCOUNT))
-
-
-def _user(row: Any) -> SubjectRef:
-    return SubjectRef(Subject.USER, row["account"], row["key"])
-
-
-def _path(row: Any) -> Path:
-    features = None if row["first_feature"] is None else (row["first_feature"], row["second_feature"])
-    return Path(features, row["days_with"], row["days"])

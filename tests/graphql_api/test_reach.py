@@ -98,6 +98,11 @@ ALL_OF: Final = {
     "customers": "accounts { nodes { key users { nodes { key activeDays28 } } } }",
     "scores": 'accounts { nodes { health(asOf: "2026-10-02") { score } } }',
     "devices": 'deviceMix(asOf: "2026-10-06") { events devices { device users } }',
+    "ways": f"ways(query: {{{_PERIOD}}}) {{ ... on WaysReport {{ users activeDays }} }}",
+    "users at once": (
+        f"usersAtOnce(query: {{{_PERIOD}, groupBy: [ACCOUNT, SUBSCRIPTION, USER]}}, first: 100) "
+        "{ ... on UsersAtOnceReport { groups { key { account user } users at } } }"
+    ),
     "portfolio": 'portfolio(asOf: "2026-10-02") { band accounts }',
     "drop-offs": 'dropOffs(asOf: "2026-10-02") { nodes { account { key name } reasons { value } } }',
     "simulation": f'simulatePlan(input: {{plan: "basic", {_PERIOD}}}) {{ ... on PlanSimulation {{ current {{ amount }} }} }}',

@@ -74,6 +74,8 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "intervention": '(key: "webinar")',
     "holdOut": '(input: {intervention: "webinar", percent: 50, keys: ["acme"]})',
     "deviceMix": '(asOf: "2026-10-06")',
+    "ways": f"(query: {{period: {_PERIOD}}})",
+    "usersAtOnce": f"(query: {_QUERY}, bucket: MONTH)",
     "backtest": '(input: {scorecard: "account", from: "2026-10-01", to: "2026-11-01", horizonDays: 2})',
     "unusedSeats": _ON_THE_DAY,
     "dropOffs": _ON_THE_DAY,

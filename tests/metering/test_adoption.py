@@ -1,17 +1,14 @@
-"""Adoption of features, ways that are walked, users at once, and recurring revenue: by hand, and by plain Python."""
+"""Adoption of features, and recurring revenue: by hand, and by plain Python."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
-from health.scorecards import Subject
-from metering.events import UsageEvent
-from metering.health.adoption import Path, read_concurrency, read_feature_retention, read_paths, read_stickiness
+from metering.health.adoption import read_feature_retention, read_stickiness
 from metering.health.revenue import Revenue, Trials, read_revenue, read_trials
 from metering.periods import Period
 from metering.reach import EVERYTHING
 from metering.store.snapshot import Snapshot
-from metering.subjects import SubjectRef
 from tests.conftest import Server
 from tests.metering.catalog import BASE, draft, order, publish, put
 from tests.metering.second_measures import Use, World
@@ -67,42 +64,6 @@ def test_adoption_is_the_naive_one(servers: dict[str, Server], engine: str) -> N
         }
         assert {each.used + each.others for each in stickiness} == {users[None]}
         assert not any(each.is_sticky for each in stickiness if each.used < 30)
-
-    play(servers[engine], scenario)
-
-
-def test_ways_and_users_at_once(servers: dict[str, Server], engine: str) -> None:
-    """A pair of features is of one session, with 30 minutes at most between; who begins as another ends is there with it."""
-    start = datetime(2026, 6, 1, 9, 0, tzinfo=UTC)
-    told = [
-        *(("u", 0, "open"), ("u", 5, "edit"), ("u", 40, "open"), ("u", 1440, "open"), ("u", 1441, "edit")),
-        *(("u", 2880, "save"), ("v", 5, "edit"), ("v", 40, "save"), ("w", 1441, "open")),
-    ]
-    events = [
-        UsageEvent(
-            id=f"event {number}",
-            source="test",
-            occurred_at=start + timedelta(minutes=minutes),
-            account="a",
-            user=user,
-            product="p",
-            feature=feature,
-            unit="call",
-            quantity=Decimal(1),
-        )
-        for number, (user, minutes, feature) in enumerate(told)
-    ]
-
-    async def scenario(service: Service) -> None:
-        await service.record(events)
-        period = Period(start, start + timedelta(days=4))
-        async with Snapshot(service.database, EVERYTHING) as snapshot:
-            paths = await read_paths(snapshot, ["a"], period)
-            most = await read_concurrency(snapshot, ["a"], period)
-        of_user = {ref.key: path for ref, path in paths.items() if ref.subject is Subject.USER}
-        assert of_user == {"u": Path(("open", "edit"), 2, 3), "v": Path(None, 0, 1), "w": Path(None, 0, 1)}
-        assert SubjectRef(Subject.USER, "a", "u") in paths
-        assert most == {"a": 2}
 
     play(servers[engine], scenario)
 

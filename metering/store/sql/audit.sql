@@ -13,7 +13,11 @@ INSERT INTO audit_entry (by, kind, action, account, subject, after) VALUES ($1, 
 -- many.
 SELECT id, changed_at, by, kind, action, account, subject, before, after FROM audit_entry
 WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR account = $2) AND ($3::text IS NULL OR subject = $3)
-  AND ($4::text IS NULL OR by = $4 OR right(by, length($4) + 3) = ' (' || $4 || ')')
+  AND ($4::text IS NULL OR (
+      -- Of both the prefix, or else the whole: what there is an index of.
+      coalesce(substring(by FROM ' \(([^()]*)\)$'), by) = coalesce(substring($4 FROM ' \(([^()]*)\)$'), $4)
+      AND (by = $4 OR right(by, length($4) + 3) = ' (' || $4 || ')')
+  ))
   AND ($5::timestamptz IS NULL OR changed_at >= $5) AND ($6::timestamptz IS NULL OR changed_at < $6)
   AND ($7::bigint IS NULL OR id < $7)
 ORDER BY id DESC
