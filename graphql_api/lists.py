@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date
 from decimal import Decimal
+from itertools import chain
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -46,6 +47,7 @@ from metering.health.listing import (
     list_subjects,
     read_amounts,
     read_figures,
+    rule_of_day,
 )
 from metering.health.valuing import value_reasons
 from metering.keys import Scope
@@ -152,11 +154,18 @@ _BESIDES: Final[Mapping[str, Callable[..., Awaitable[list[tuple[Reason, ...]]]]]
 
 
 async def _list(
-    rule: Rule, filter_: AccountFilter, as_of: date | None, first: int, after: str | None, info: MeteringInfo
+    base: Rule,
+    given: Sequence[ListThreshold],
+    filter_: AccountFilter,
+    as_of: date | None,
+    first: int,
+    after: str | None,
+    info: MeteringInfo,
 ) -> ListedSubjectConnection:
-    """A page of the list of a rule."""
+    """A page of the list of a rule, with the thresholds of its day, and those that are given in their place."""
     context = info.context
     asked = await _asked(as_of, first, after, context)
+    rule = _with_thresholds(await rule_of_day(context.snapshot, base, asked.day, context.limits), given)
     chosen = chosen_of(filter_, context.limits)
     page = await list_subjects(context.snapshot, rule, chosen, asked, context.limits)
     besides = _BESIDES.get(rule.name)
@@ -215,7 +224,7 @@ async def _read_figures(page: ListPage, asked: ListAsked, context: Context) -> d
     """The key figures of a page's accounts. One statement."""
     accounts = sorted({row.customer.key for row in page.rows})
     found = await read_figures(context.snapshot, accounts, page.since, asked.day) if accounts else {}
-    return {account: _figures(each) for account, each in found.items()}
+    return {account: figures_of(each) for account, each in found.items()}
 
 
 def _connection(page: ListPage, asked: ListAsked, nodes: list[ListedSubjectNode]) -> ListedSubjectConnection:
@@ -235,7 +244,8 @@ def _reason(reason: Reason) -> ListReason:
     )
 
 
-def _figures(found: CustomerFigures) -> AccountFigures:
+def figures_of(found: CustomerFigures) -> AccountFigures:
+    """An account's figures as the API shows them."""
     return AccountFigures(
         score=found.score,
         band=found.band,
@@ -275,6 +285,10 @@ def description_of(rule: Rule) -> str:
         parts.append(f"More of these come first, then by `{rule.rank.metric}`.")
     else:
         parts.append(f"In order of `{rule.rank.metric}`.")
+    if any(each.warning for each in (*rule.required, *chain(*rule.signs))):
+        parts.append(
+            "A name in brackets is the threshold of early warnings that is compared with, as it was on the day."
+        )
     if rule.is_internal:
         parts.append("Empty for a caller that is bound to accounts.")
     parts.append(f"It cannot see {rule.blind}.")
@@ -284,7 +298,8 @@ def description_of(rule: Rule) -> str:
 def rule_text(conditions: Sign) -> str:
     """Conditions as descriptions and docs/lists.md write them."""
     return ", ".join(
-        f"`{each.metric}` {each.comparison.value} {each.threshold:g}{'' if each.unknown is None else ' or unknown'}"
+        f"`{each.metric}` {each.comparison.value} {each.threshold:g}"
+        f"{'' if each.warning is None else f' (`{each.warning}`)'}{'' if each.unknown is None else ' or unknown'}"
         for each in conditions
     )
 
@@ -303,7 +318,7 @@ def _field(rule: Rule) -> Any:
         first: int = 50,
         after: str | None = strawberry.UNSET,
     ) -> ListedSubjectConnection:
-        return await _list(_with_thresholds(rule, thresholds), filter, as_of, first, after or None, info)
+        return await _list(rule, thresholds, filter, as_of, first, after or None, info)
 
     return strawberry.field(resolver=resolve, description=description_of(rule), **requires(Scope.HEALTH_READ))
 
@@ -320,7 +335,7 @@ def _field_of_subjects(rules: Mapping[Subject, Rule]) -> Any:
         first: int = 50,
         after: str | None = strawberry.UNSET,
     ) -> ListedSubjectConnection:
-        return await _list(_with_thresholds(rules[subject], thresholds), filter, as_of, first, after or None, info)
+        return await _list(rules[subject], thresholds, filter, as_of, first, after or None, info)
 
     described = " ".join(
         f"Of {subject.value.lower()}s: {description_of(rule)}" for subject, rule in sorted(rules.items(), key=_by_kind)

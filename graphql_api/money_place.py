@@ -57,15 +57,15 @@ class MoneyPage(msgspec.Struct, Generic[Row], frozen=True):
     info: PageInfo
 
 
-def place_asked(first: int, after: str | None, limits: Limits, field: str) -> MoneyPlace | None:
-    """Behind which place the page of a field begins. Raises InvalidInputError."""
-    check_first(first, limits, (field, "first"))
-    return None if after is None else decode_cursor(after, MoneyPlace, (field, "after"))
+def place_asked(first: int, after: str | None, limits: Limits, *fields: str) -> MoneyPlace | None:
+    """Behind which place a page begins; `fields` lead from the root's field to it. Raises InvalidInputError."""
+    check_first(first, limits, (*fields, "first"))
+    return None if after is None else decode_cursor(after, MoneyPlace, (*fields, "after"))
 
 
-def page_behind(found: Sequence[Row], first: int, after: str | None, limits: Limits, field: str) -> MoneyPage[Row]:
-    """The `first` rows behind a place, of those that are found, which are in order. Raises InvalidInputError."""
-    place = place_asked(first, after, limits, field)
+def page_behind(found: Sequence[Row], first: int, after: str | None, limits: Limits, *fields: str) -> MoneyPage[Row]:
+    """The `first` rows behind a place, of those that are found, which are in order. Raises as place_asked() does."""
+    place = place_asked(first, after, limits, *fields)
     behind = [each for each in found if place is None or each.order > place.order]
     rows = behind[:first]
     on_page = {each.order for each in rows}

@@ -10,9 +10,9 @@ import strawberry
 from graphql_api.context import Context, MeteringInfo
 from graphql_api.left_out import given_or_none
 from graphql_api.money import Money, money_of
-from graphql_api.money_place import MoneyPlace
+from graphql_api.money_place import page_behind
 from graphql_api.pages import Edge as PageEdge
-from graphql_api.pages import PageInfo, check_first, decode_cursor, edges_of, encode_cursor, page_info
+from graphql_api.pages import PageInfo, edges_of
 from graphql_api.problems import InvalidInput
 from graphql_api.questions import Period, PeriodInput
 from graphql_api.scalars import CurrencyCode, DecimalText, Instant, ZoneName
@@ -85,10 +85,6 @@ class _Asked(msgspec.Struct, frozen=True):
         assert currency is not None, "a subscription is in the currency of a plan, which has a minor unit"
         return money_of(rounded(amount, currency))
 
-    def place_of(self, customer: RevenueCustomer) -> MoneyPlace:
-        """Where a customer stands."""
-        return MoneyPlace(self.found.currency_code, customer.difference.copy_abs(), customer.account)
-
 
 def _amount(description: str, amount_of: Callable[[revenue.Revenue], Decimal]) -> Any:
     def amount(root: Any) -> Money:
@@ -157,21 +153,16 @@ class RevenueMovement:
     ) -> RevenueCustomerConnection:
         """A page of them."""
         asked, kind = self.asked, given_or_none(change)
-        check_first(first, asked.context.limits, ("first",))
-        place = decode_cursor(after, MoneyPlace, ("after",)) if after else None
         moved = asked.course.customers(asked.place, asked.found.currency_code)
         chosen = [each for each in moved if kind in {None, each.change}]
-        behind = [each for each in chosen if place is None or asked.place_of(each).order > place.order]
-        page = behind[:first]
-        on_page = {each.account for each in page}
-        cursors = [encode_cursor(asked.place_of(each)) for each in page]
-        nodes = [self._shown(each) for each in page]
+        page = page_behind(chosen, first, after or None, asked.context.limits)
+        nodes = [self._shown(each) for each in page.rows]
         return RevenueCustomerConnection(
-            edges=edges_of(nodes, cursors),
+            edges=edges_of(nodes, page.cursors),
             nodes=nodes,
-            page_info=page_info(cursors, has_next=len(behind) > first, has_previous=place is not None),
+            page_info=page.info,
             total_count=len(chosen),
-            remainder=asked.money(total(each.difference for each in chosen if each.account not in on_page)),
+            remainder=asked.money(total(each.difference for each in page.rest)),
         )
 
     def _shown(self, customer: RevenueCustomer) -> RevenueCustomerMovement:

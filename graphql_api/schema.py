@@ -190,6 +190,7 @@ from graphql_api.statements import (
 )
 from graphql_api.subscriptions import PutSubscriptionInput, PutSubscriptionResult, resolve_put_subscription
 from graphql_api.survey_candidates import SurveyCandidateConnection, SurveyFilter, resolve_survey_candidates
+from graphql_api.unmet_commitments import UNMET_COMMITMENTS, UnmetCommitmentConnection, resolve_unmet_commitments
 from graphql_api.usage import UsageResult, UsageTotal, resolve_usage
 from graphql_api.users_at_once import UsersAtOnceResult, resolve_users_at_once
 from graphql_api.values import resolve_dimension_values
@@ -415,6 +416,17 @@ class Query(Lists):
     async def plan_fit(self, input: PlanFitInput, info: MeteringInfo) -> PlanFitResult:
         """See graphql_api/plan_fit.py."""
         return await resolve_plan_fit(input, info)
+
+    @strawberry.field(description=UNMET_COMMITMENTS, **requires(Scope.HEALTH_READ))
+    async def unmet_commitments(
+        self,
+        info: MeteringInfo,
+        filter: AccountFilter = AccountFilter(),  # noqa: B008 - an input without fields, which nobody changes
+        first: int = 50,
+        after: str | None = strawberry.UNSET,
+    ) -> UnmetCommitmentConnection:
+        """See graphql_api/unmet_commitments.py."""
+        return await resolve_unmet_commitments(filter, first, after or None, info)
 
     @strawberry.field(
         description="Which plans monetise best: what was charged on each plan in a period, for time and for usage, by account, "

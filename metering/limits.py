@@ -151,8 +151,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # Statements: so many subscriptions are looked at together, and held.
     statement_page_subscriptions: int = 500
 
-    # A simulation: of as many as one answer has time for, over no more periods than are held; by user, so many subscriptions
-    # are looked at together, for each may have thousands of users.
+    # A simulation, and commitments: of as many as one answer has time for, over no more periods than are held; by user, so many
+    # subscriptions are looked at together, for each may have thousands of users.
     simulation_subscriptions_max: int = 2_000
     simulation_days_max: int = 366
     simulation_user_page_subscriptions: int = 50

@@ -7,29 +7,28 @@ from health.lists.rules import ACCOUNT_SCORE, QUIET_DAYS, Rank, Rule
 from health.lists.thresholds import DEFAULTS
 from health.scorecards import Subject
 
-_ALARMS: Final = DEFAULTS.alarms
 _EXPECTED: Final = at_least("expected", 1, "is expected to come: has access, and is not done with the set-up")
 _FOUR_WEEKS: Final = at_least(
     "drop_z",
-    _ALARMS.drop_z_four_weeks,
+    "dropZFourWeeks",
     "four weeks are low against the twelve before: z is {value:.1f}, {threshold:g} or more",
 )
 _ONE_WEEK: Final = at_least(
     "drop_z_week",
-    _ALARMS.drop_z_one_week,
+    "dropZOneWeek",
     "the last week is low against its own twelve: z is {value:.1f}, {threshold:g} or more",
 )
 _CHAMPION_LOST: Final = at_least("champion_lost", 1, "who carried the account 28 days ago has no access, or is silent")
 _SILENT: Final = at_least(
     "silence",
-    _ALARMS.silence_min,
+    "silenceMin",
     "is silent for longer than the own cadence explains: {value:.1f}, {threshold:g} or more",
 )
 _FEW_SEATS: Final = below(
-    "seat_utilisation", _ALARMS.underused_below, "{value:.0%} of the seats are used, less than {threshold:.0%}"
+    "seat_utilisation", "underusedBelow", "{value:.0%} of the seats are used, less than {threshold:.0%}"
 )
 _RENEWS: Final = at_most(
-    "renewal_days", _ALARMS.renewal_days_max, "the renewal is {value:.0f} days ahead, {threshold:.0f} at most"
+    "renewal_days", "renewalDaysMax", "the renewal is {value:.0f} days ahead, {threshold:.0f} at most"
 )
 
 UNUSED_SEATS: Final = Rule(
@@ -39,8 +38,8 @@ UNUSED_SEATS: Final = Rule(
     required=(
         at_least("unused_seats", 1, "{value:.0f} seats were not used in 28 days"),
         _FEW_SEATS,
-        at_least("seats", _ALARMS.underused_seats_min, "there are {value:.0f} seats, {threshold:.0f} or more"),
-        at_least("age_days", _ALARMS.underused_age_days_min, "it began {value:.0f} days ago, {threshold:.0f} or more"),
+        at_least("seats", "underusedSeatsMin", "there are {value:.0f} seats, {threshold:.0f} or more"),
+        at_least("age_days", "underusedAgeDaysMin", "it began {value:.0f} days ago, {threshold:.0f} or more"),
     ),
     rank=Rank("unused_seats"),
     blind="who was given a seat, and who shares one: seats are those of the contract, users those whom events name",
@@ -85,9 +84,7 @@ RENEWALS_AT_RISK: Final = Rule(
     question="Which renewals are at risk?",
     required=(
         _RENEWS,
-        below(
-            ACCOUNT_SCORE, _ALARMS.renewal_score_below, "the account's score is {value:.0f}, less than {threshold:.0f}"
-        ),
+        below(ACCOUNT_SCORE, "renewalScoreBelow", "the account's score is {value:.0f}, less than {threshold:.0f}"),
     ),
     remarks=(
         _FOUR_WEEKS,

@@ -3,12 +3,13 @@
 A rule reads the metrics of the catalogue, and a few facts that stand beside them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
-from health.lists.conditions import Condition, Sign, Values, all_hold
+from health.alarms import Thresholds
+from health.lists.conditions import Condition, Sign, Values, all_hold, warning_threshold
 from health.scorecards import Subject
 
 ACCOUNT_SCORE: Final = "account_score"
@@ -64,6 +65,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         """All of its conditions."""
         return (*self.required, *(each for sign in self.signs for each in sign), *self.remarks)
 
+    @property
+    def follows_warnings(self) -> bool:
+        """Whether any of them means the same as an early warning."""
+        return any(each.warning is not None for each in self.conditions)
+
     def reads(self, metric: str) -> bool:
         """Whether it asks for a metric or a fact."""
         return metric == self.rank.metric or any(each.metric == metric for each in self.conditions)
@@ -71,11 +77,19 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 def with_thresholds(rule: Rule, thresholds: Mapping[str, float]) -> Rule:
     """The rule with other thresholds, by metric: each counts in every condition on the metric."""
+    return _changed(rule, lambda each: thresholds.get(each.metric, each.threshold))
 
+
+def with_warning_thresholds(rule: Rule, thresholds: Thresholds) -> Rule:
+    """The rule with these thresholds of early warnings, in every condition that means the same as a warning."""
+    return _changed(
+        rule, lambda each: each.threshold if each.warning is None else warning_threshold(thresholds, each.warning)
+    )
+
+
+def _changed(rule: Rule, threshold_of: Callable[[Condition], float]) -> Rule:
     def changed(conditions: Sign) -> Sign:
-        return tuple(
-            msgspec.structs.replace(each, threshold=thresholds.get(each.metric, each.threshold)) for each in conditions
-        )
+        return tuple(msgspec.structs.replace(each, threshold=threshold_of(each)) for each in conditions)
 
     return msgspec.structs.replace(
         rule,

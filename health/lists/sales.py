@@ -81,7 +81,7 @@ DISCOUNTS_TO_PHASE_OUT: Final = Rule(
         above(DISCOUNT_PERCENT, 0, "the discount is {value:g} %"),
         at_most(
             "renewal_days",
-            DEFAULTS.alarms.renewal_days_max,
+            "renewalDaysMax",
             "the renewal is {value:.0f} days ahead, {threshold:.0f} at most",
         ),
         at_least(

@@ -4,14 +4,10 @@ from typing import Final
 
 import msgspec
 
-from health.alarms import DEFAULTS as ALARMS
-from health.alarms import Thresholds
-
 
 class ListThresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """When somebody is on a list. What is alarming is on the list of the alarm, by the alarm's own threshold."""
+    """When somebody is on a list. What is alarming is there by the alarm's own threshold, which conditions name."""
 
-    alarms: Thresholds = ALARMS
     adoption_age_days_min: float = 14.0
     adoption_median_days_below: float = 2.0
     adoption_steps_age_days_min: float = 30.0

@@ -12,12 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from health.lists.conditions import Condition, Values, all_hold
-from health.lists.rules import ACCOUNT_SCORE_LOWEST, QUIET_DAYS, Rule, reasons_of
+from health.lists.rules import ACCOUNT_SCORE_LOWEST, QUIET_DAYS, Rule, reasons_of, with_warning_thresholds
 from health.measurements import Observed
 from metering.errors import InputIssue, InvalidInputError
 from metering.health.customers import Customer, CustomerFilter
 from metering.health.known import midnight_after
 from metering.health.records import metrics_of
+from metering.health.thresholds import read_thresholds_of
 from metering.limits import Limits
 from metering.reach import Reach
 from metering.store.queries import sql
@@ -99,6 +100,18 @@ class SubscriptionAmount(msgspec.Struct, frozen=True):
 def shows_list(reach: Reach, rule: Rule) -> bool:
     """Whether a list is for somebody: scores are of whole accounts, and what is internal is for who sees everything."""
     return not reach.is_narrow and (reach.is_everything or not rule.is_internal)
+
+
+async def rule_of_day(snapshot: Snapshot, rule: Rule, day: date, limits: Limits) -> Rule:
+    """A rule with the thresholds of early warnings that were in force as a day ended; one statement where it has any.
+
+    For who is bound to accounts with those that warnings start with: what the others are is not for them. Raises
+    InvalidInputError for a day that cannot be asked for.
+    """
+    check_day(day, limits)
+    if not rule.follows_warnings or not snapshot.reach.is_everything:
+        return rule
+    return with_warning_thresholds(rule, (await read_thresholds_of(snapshot, day)).thresholds)
 
 
 async def list_subjects(

@@ -103,8 +103,9 @@ class RevenueChange(Enum):
 
 
 class RevenueCustomer(msgspec.Struct, frozen=True):
-    """A customer whose amount of a month is another one at the end of a period than at its start."""
+    """A customer whose amount of a month in a currency is another one at the end of a period than at its start."""
 
+    currency_code: str
     account: str
     change: RevenueChange
     start: Decimal
@@ -114,6 +115,11 @@ class RevenueCustomer(msgspec.Struct, frozen=True):
     def difference(self) -> Decimal:
         """By how much it is more, or (below zero) less."""
         return subtract(self.end, self.start)
+
+    @property
+    def order(self) -> tuple[str, Decimal, str]:
+        """Whose amount moved most first, whichever way; those alike by key."""
+        return self.currency_code, self.difference.copy_abs().copy_negate(), self.account
 
 
 class RevenueCourse(msgspec.Struct, frozen=True):
@@ -136,13 +142,13 @@ class RevenueCourse(msgspec.Struct, frozen=True):
         return _revenue(currency, customers, self.unknown[currency][place])
 
     def customers(self, place: int, currency: str) -> list[RevenueCustomer]:
-        """Whose amount moved: the most first, those alike by key. Their differences add up to that of end and start."""
+        """Whose amount moved, in order. Their differences add up to that of end and start."""
         found = [
-            RevenueCustomer(account, _change_of(of[place], of[place + 1]), of[place], of[place + 1])
+            RevenueCustomer(currency, account, _change_of(of[place], of[place + 1]), of[place], of[place + 1])
             for account, of in self.amounts[currency].items()
             if of[place] != of[place + 1]
         ]
-        return sorted(found, key=lambda each: (each.difference.copy_abs().copy_negate(), each.account))
+        return sorted(found, key=lambda each: each.order)
 
 
 async def read_course(

@@ -1,7 +1,7 @@
 """Thresholds of early warnings: data, in versions that never change; before the first one, the defaults of health/alarms.py."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ from health.alarms import DEFAULTS, Thresholds
 from health.threshold_faults import checked_thresholds
 from metering.errors import ForbiddenError, InputIssue, InvalidInputError
 from metering.events import in_utc
+from metering.health.known import midnight_after
 from metering.keys import Caller
 from metering.store.pool import Database
 from metering.store.queries import sql
@@ -30,6 +31,12 @@ FIRST = PutThresholds(0, DEFAULTS, None)
 async def read_thresholds(snapshot: Snapshot) -> PutThresholds:
     """The thresholds in force."""
     rows = await snapshot.fetch(sql("thresholds.find_newest"))
+    return _put(rows[0]) if rows else FIRST
+
+
+async def read_thresholds_of(snapshot: Snapshot, day: date) -> PutThresholds:
+    """The thresholds that were in force as a UTC day ended. One statement."""
+    rows = await snapshot.fetch(sql("thresholds.find_of_day"), [midnight_after(day)])
     return _put(rows[0]) if rows else FIRST
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from datetime import date
+from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -11,9 +11,13 @@ import msgspec
 
 from metering.config import Settings
 from metering.demo.story import demo_events
+from metering.health.measuring import Measurer
+from metering.health.scoring import keep, score_accounts
 from metering.keys import Scope
 from metering.limits import LIMITS
+from metering.reach import EVERYTHING
 from metering.store.pool import Database
+from metering.store.snapshot import Snapshot
 from tests.conftest import running
 from tests.metering.billing import roll_up
 
@@ -64,6 +68,23 @@ def load_year(url: str) -> None:
         while page := list(islice(events, LIMITS.body_events_max)):
             assert len(page) == api.send(page)["accepted"]
     asyncio.run(_rolled_up(url))
+
+
+def score_last_day(url: str) -> None:
+    """Score these accounts on the year's last day, as a service does that is there then."""
+    asyncio.run(_scored(url))
+
+
+async def _scored(url: str) -> None:
+    database = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        async with Snapshot(database, EVERYTHING) as snapshot:
+            measure = Measurer(database).measure
+            scores = await score_accounts(snapshot, measure, sorted(ACCOUNTS), THROUGH - timedelta(days=1))
+        async with database.transaction() as connection:
+            await keep(connection, scores)
+    finally:
+        await database.close()
 
 
 async def _rolled_up(url: str) -> None:

@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 
 # What differs from one moment to the next, whatever is asked.
 OF_THE_MOMENT: Final = frozenset({"asOf", "milliseconds", "CreditBalance.at"})
-# Of the rows of fifteen lists: `account` and `accounts` ask all that there is below it.
-ASKED_ELSEWHERE: Final = frozenset({"ListedSubject.account"})
+# Of the rows of sixteen lists: `account` and `accounts` ask all that there is below it.
+ASKED_ELSEWHERE: Final = frozenset({"ListedSubject.account", "UnmetCommitment.account"})
 DEPTH_MAX: Final = 6
 _ACCOUNTS: Final = ["acme", "acme", "aardvark", "beta", "zebra", "gamma", "nobody"]
 _SUBSCRIPTIONS: Final = ["s-acme-1", "s-acme-1", "s-acme-2", "s-beta-1", "a-zebra-2", "s-gamma-1", "nothing"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import ENGINES, Api, Server, running
-from tests.graphql_api.api_guide import GUIDE, Section, load_year, sections
+from tests.graphql_api.api_guide import GUIDE, Section, load_year, score_last_day, sections
 
 TEXT: Final = GUIDE.read_text(encoding="utf-8")
 SOLD, *AUDIENCES = sections(TEXT)
@@ -21,11 +21,12 @@ mutation ($input: CreateApiKeyInput!) {
 
 @pytest.fixture(scope="module", params=ENGINES)
 def guided(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Iterator[Api]:
-    """The service with the year of the accounts that the guide tells of."""
+    """The service with the year of the accounts that the guide tells of, which was there on its last day."""
     with servers[request.param].cloned() as url:
         load_year(url)
         with running(url) as api:
             check(api, SOLD)
+            score_last_day(url)
             yield api
 
 
@@ -52,4 +53,4 @@ def test_the_guide_has_no_document_without_an_answer() -> None:
 
     assert blocks.count("graphql") == sum(asked) == blocks.count("json")
     assert min(asked) >= 2
-    assert 6 == len(AUDIENCES)
+    assert 7 == len(AUDIENCES)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from math import log, sqrt
 from typing import Any, Final
@@ -110,6 +110,11 @@ SELECT account, subject, key, purpose, as_of - n, computed_at, scorecard, versio
 FROM health CROSS JOIN generate_series(1, 90) AS n
 WHERE account = 'ref' AND subject = 'ACCOUNT' AND purpose = 'health' AND as_of = '2026-06-09'
 """
+# From 12 June on a renewal is near in the last 50 days, and seats are few below 30 %.
+_THRESHOLDS: Final = """
+INSERT INTO warning_thresholds (version, thresholds, put_at, put_by)
+VALUES (1, '{"renewalDaysMax": 50, "underusedBelow": 0.3}', '2026-06-12T08:00:00Z', 'test')
+"""
 
 
 class World(msgspec.Struct):
@@ -119,16 +124,16 @@ class World(msgspec.Struct):
     norms: Norms
     bound: str
 
-    def listed(self, field: str, arguments: str = "", key: str | None = None) -> Any:
+    def listed(self, field: str, arguments: str = "", key: str | None = None, day: date = AS_OF) -> Any:
         """A list with all that is told of its rows."""
-        asked = f'{{ {field}(asOf: "{AS_OF}"{arguments}) {ROWS} }}'
+        asked = f'{{ {field}(asOf: "{day}"{arguments}) {ROWS} }}'
         return (self.api.ask(asked) if key is None else self.api.ask(asked, key=key))[field]
 
-    def names(self, field: str, arguments: str = "", key: str | None = None) -> list[str]:
+    def names(self, field: str, arguments: str = "", key: str | None = None, day: date = AS_OF) -> list[str]:
         """Who is on a list, in its order: an account, with the user or the product."""
         return [
             " ".join(filter(None, (row["account"]["key"], row["user"], row["product"])))
-            for row in self.listed(field, arguments, key)["nodes"]
+            for row in self.listed(field, arguments, key, day)["nodes"]
         ]
 
     def reasons(self, field: str, name: str, arguments: str = "") -> dict[str, tuple[float | None, str]]:
@@ -187,7 +192,7 @@ async def plant(url: str) -> tuple[Norms, str]:
             norms = await measurer.norms(snapshot, DAY)
         async with database.transaction() as connection:
             await keep(connection, scores)
-        for statement in (_TRIALS, _TRIALS_MEASURED, _SCORES):
+        for statement in (_TRIALS, _TRIALS_MEASURED, _SCORES, _THRESHOLDS):
             await rows(database, statement)
         _, secret = await KeyRing(database).create("ref", [Scope.HEALTH_READ, Scope.USAGE_READ], ["ref"])
     finally:
@@ -391,6 +396,21 @@ def test_thresholds_are_the_caller_s_to_give(world: World) -> None:
     refused = world.api.answer(f"{{ unusedSeats(thresholds: {asked}) {{ totalCount }} }}")
     issues = refused["errors"][0]["extensions"]["issues"]
     assert [["thresholds", "0", "metric"], ["thresholds", "2", "metric"]] == [each["path"] for each in issues]
+
+
+def test_thresholds_are_those_of_warnings_on_the_day(world: World) -> None:
+    """What is put on 12 June holds for lists of that day and later, and not of the day before; what the question gives goes
+    before it. Who is bound to accounts is answered by what warnings start with.
+    """
+    before, after = date(2026, 6, 11), date(2026, 6, 12)
+    given = ', thresholds: [{metric: "seat_utilisation", value: 0.5}]'
+
+    assert [["seats", "drops"], ["drops"]] == [world.names("unusedSeats", day=day) for day in (before, after)]
+    assert ["seats", "drops"] == world.names("unusedSeats", given, day=after)
+    assert [["drops", "ref"], ["drops"]] == [world.names("valueForRenewal", day=day) for day in (before, after)]
+    (row,) = world.listed("valueForRenewal", day=after)["nodes"]
+    assert ("renewal_days", 50.0) == (row["reasons"][0]["metric"], row["reasons"][0]["threshold"])
+    assert ["ref"] == world.names("valueForRenewal", key=world.bound, day=after)
 
 
 def test_more_rows_take_no_more_statements(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ _FIGURES: Final = {
     "features": [encode_cursor([-2, -1, "of-beta", "maps"]), encode_cursor([0, 0, "of-zebra", ""])],
     "surveyCandidates": [encode_cursor(["8", "beta", "mole"]), encode_cursor(["0", "acme", "ana"])],
     "subscriptions": [encode_cursor(["EUR", "10.00", "s-beta-1"])],
+    "unmetCommitments": [encode_cursor(["EUR", "10.00", "s-beta-1"])],
     "customers": [encode_cursor(["EUR", "10.00", "beta"]), encode_cursor(["EUR", "3", "acme"])],
 }
 # What is asked of one account, of one's own and of another's.

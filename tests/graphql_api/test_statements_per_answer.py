@@ -63,6 +63,7 @@ ARGUMENTS: Final[Mapping[str, str]] = {
     "chargesByCustomer": f"(period: {_OCTOBER}, comparedWith: {_SEPTEMBER})",
     "planRevenue": f"(period: {_SEPTEMBER})",
     "planFit": f"(input: {{period: {_SEPTEMBER}}})",
+    "unmetCommitments": "(first: 100)",
     "features": '(asOf: "2026-10-02")',
     "featureReception": '(product: "maps", feature: "tiles", asOf: "2026-10-02")',
     "surveyCandidates": '(asOf: "2026-10-02")',

@@ -6,11 +6,13 @@ from typing import Final
 
 import pytest
 
+from health.alarms import DEFAULTS, Thresholds
 from health.catalogue import CATALOGUE
 from health.lists.conditions import at_most, below
 from health.lists.cross_selling import Offer, offers
+from health.lists.customer_success import UNUSED_SEATS
 from health.lists.known import RULES
-from health.lists.rules import FACTS, Rank, Rule, reasons_of
+from health.lists.rules import FACTS, Rank, Rule, reasons_of, with_thresholds, with_warning_thresholds
 from health.lists.trials import closing_probability
 from health.scorecards import Subject
 
@@ -22,7 +24,8 @@ def row_of(rule: Rule) -> str:
 
     def text(conditions: object) -> str:
         return ", ".join(
-            f"`{each.metric}` {each.comparison.value} {each.threshold:g}{'' if each.unknown is None else ' or unknown'}"
+            f"`{each.metric}` {each.comparison.value} {each.threshold:g}"
+            f"{'' if each.warning is None else f' (`{each.warning}`)'}{'' if each.unknown is None else ' or unknown'}"
             for each in conditions  # type: ignore[attr-defined]
         )
 
@@ -41,6 +44,20 @@ def test_a_rule_reads_what_there_is_and_is_documented(rule: Rule) -> None:
     assert rule.rank.metric in FACTS or rule.subject in CATALOGUE[rule.rank.metric].subjects
     assert rule.required or rule.signs_min
     assert row_of(rule) in DOCUMENT.read_text(encoding="utf-8").splitlines()
+
+
+def test_what_means_a_warning_has_its_threshold() -> None:
+    """Other thresholds of warnings move the conditions that mean the same, and no other; what a question gives goes before."""
+    put = Thresholds(underused_below=0.25, underused_seats_min=9, renewal_days_max=30)
+    moved = with_warning_thresholds(UNUSED_SEATS, put)
+
+    assert [1.0, 0.25, 9.0, 60.0] == [each.threshold for each in moved.required]
+    assert [1.0, 0.25, 4.0, 60.0] == [each.threshold for each in with_thresholds(moved, {"seats": 4.0}).required]
+    assert all(rule == with_warning_thresholds(rule, DEFAULTS) for rule in RULES)
+    assert {rule.name for rule in RULES if rule.follows_warnings} == {
+        *("unusedSeats", "dropOffs", "renewalsAtRisk", "champions", "adoptionGaps", "valueForRenewal"),
+        "discountsToPhaseOut",
+    }
 
 
 def test_reasons_are_what_holds() -> None:

@@ -227,3 +227,25 @@ WITH used AS MATERIALIZED (
 SELECT total.subjects, page.*
 FROM (SELECT count(*) AS subjects FROM placed) AS total LEFT JOIN page ON true
 ORDER BY place, account, product;
+
+-- name: keep_accounts
+-- reach: everyone
+-- Of accounts those that are kept, with name and attributes. $1 accounts; $2 the day, and $3 the instant after it; kept are those
+-- with $4 bands, $5 attributes that contain this JSON, $6 a part of key or name, $7 a renewal before an instant, or NULL.
+SELECT asked.account, account.name, coalesce(account.attributes, '{}') AS attributes
+FROM unnest($1::text[]) AS asked (account)
+LEFT JOIN account ON account.key = asked.account
+LEFT JOIN LATERAL (
+    SELECT band FROM health
+    WHERE health.account = asked.account AND subject = 'ACCOUNT' AND health.key = asked.account AND purpose = 'health'
+      AND as_of <= $2
+    ORDER BY as_of DESC, computed_at DESC
+    LIMIT 1
+) AS latest ON true
+WHERE ($4::text[] IS NULL OR coalesce(band, 'unknown') = ANY ($4))
+  AND ($5::jsonb IS NULL OR coalesce(account.attributes, '{}') @> $5)
+  AND ($6::text IS NULL OR position(lower($6) IN lower(asked.account || ' ' || coalesce(account.name, ''))) > 0)
+  AND ($7::timestamptz IS NULL OR EXISTS (
+      SELECT FROM subscription AS contract
+      WHERE contract.account = asked.account AND starts_at < $3 AND (ends_at IS NULL OR ends_at >= $3) AND renews_at < $7
+  ));
