@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 
-class Observed(msgspec.Struct, frozen=True):
+class Observed(msgspec.Struct, frozen=True, omit_defaults=True):
     """A value. `observed_at` (UTC) is None where it was computed for the day itself, and so is never old.
 
     `expires_at` (UTC) ends it whatever the scorecard says. `respondents` is how many people a survey's value is of.

@@ -41,8 +41,8 @@ def user_silent(user: UserActivity, *, as_of: date, thresholds: Thresholds = DEF
 
 def champions_of(users: Sequence[UserActivity], thresholds: Thresholds = DEFAULTS) -> frozenset[str]:
     """Who carries an account: who was named, and who is busy, broad and there for long enough; not who was unnamed."""
-    total = fsum(user.active_days for user in users)
-    carried = frozenset(user.user for user in users if _carries(user, users, total, thresholds))
+    least = _least_days(users, thresholds)
+    carried = frozenset(user.user for user in users if _carries(user, users, least, thresholds))
     return frozenset(user.user for user in users if user.champion or (user.champion is None and user.user in carried))
 
 
@@ -128,15 +128,22 @@ def seats_underused(
     return Alarm(type=AlarmType.SEATS_UNDERUSED, subject=account, as_of=as_of, evidence=evidence)
 
 
-def _carries(user: UserActivity, users: Sequence[UserActivity], total: float, thresholds: Thresholds) -> bool:
+def _least_days(users: Sequence[UserActivity], thresholds: Thresholds) -> float | None:
+    """On how many days those are active at least who carry an account; None where there are too few users to say so."""
+    if len(users) < _USERS_FOR_SHARES:
+        return None
+    quartile = quantiles([one.active_days for one in users], n=4, method="inclusive")[2]
+    return max(quartile, thresholds.champion_share_min * fsum(one.active_days for one in users))
+
+
+def _carries(user: UserActivity, users: Sequence[UserActivity], least: float | None, thresholds: Thresholds) -> bool:
     if user.deprovisioned or not user.active_days or user.tenure_days < thresholds.champion_tenure_days_min:
         return False
     if user.features < thresholds.champion_features_min:
         return False
-    if len(users) < _USERS_FOR_SHARES:
+    if least is None:
         return user is max(sorted(users, key=lambda one: one.user), key=lambda one: one.active_days)
-    quartile = quantiles([one.active_days for one in users], n=4, method="inclusive")[2]
-    return user.active_days >= quartile and user.active_days >= thresholds.champion_share_min * total
+    return user.active_days >= least
 
 
 def _gone(user: UserActivity | None, thresholds: Thresholds) -> str | None:

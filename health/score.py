@@ -35,7 +35,7 @@ class DriverState(Enum):
     NOT_APPLICABLE = "NOT_APPLICABLE"
 
 
-class Driver(msgspec.Struct, frozen=True, kw_only=True):
+class Driver(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one measure does to the score. `weight` is its share of all that applies, `known` how much of it counts.
 
     `score` is what its value comes to by the curve; `prior` what it comes to where nothing is known.
@@ -137,7 +137,8 @@ class _Reader:
 
     def __init__(self, scorecard: Scorecard, measurements: Mapping[str, Measurement], as_of: date) -> None:
         for one in measurements.values():
-            assert not isinstance(one, Observed) or one.age_days(as_of) >= 0, "what is not known yet is left out before"
+            if isinstance(one, Observed) and one.observed_at is not None:
+                assert one.age_days(as_of) >= 0, "what is not known yet is left out before"
         self._expressions = scorecard.expressions
         self._found = dict(measurements)
 

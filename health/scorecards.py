@@ -30,6 +30,9 @@ class Subject(Enum):
     SUBSCRIPTION = "SUBSCRIPTION"
     USER = "USER"
 
+    # Part of the key of nearly every lookup; the one of enums is a call into Python each time.
+    __hash__ = object.__hash__
+
 
 class Missing(Enum):
     """What an unknown value counts as: the prior (it moves nothing), as not applicable (skip), or as an observed zero."""

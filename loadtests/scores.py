@@ -1,14 +1,17 @@
-"""All metrics and scores of many customers, and of one of them anew: seconds; and a page of each list of them: milliseconds.
+"""All metrics and scores of many customers, and of one of them anew: seconds; a page of each list of them: milliseconds; and
+what it takes to hold a scorecard against what became of all of them: seconds.
 
 Profile: a year of 2,000 accounts with 15,000 users by a power law (335 down to 4), each on one subscription with seats; a user
 is active on every sixth day or so, weekends less, with two features of twelve on one of two devices, and one in six stops.
 Written as events by the database itself, and rolled up as ever; `METERING_BENCH_DIR` keeps it for the next run.
+Each account has an outcome, on one of six days of the last half year; every seventh has left, by its number, so that what a
+back-test says of the card is nothing. What was kept before each is what is kept of the last day, week by week.
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,10 +21,14 @@ from bench import ENGINES, Usage, database, percentile, print_table, scratch
 from preload import run
 
 from health.lists.known import RULES
+from health.scorecards import Subject
 from metering.config import Settings
+from metering.health.backtests import BacktestOrder, read_past, sum_up, try_kept, try_measured
+from metering.health.cards import read_cards
 from metering.health.customers import CustomerFilter
 from metering.health.listing import ListAsked, list_subjects, read_figures
 from metering.health.measuring import Measurer, measure_everybody
+from metering.health.outcomes import OutcomeKind, OutcomeOrder, record_outcomes
 from metering.health.scorer import Scorer
 from metering.health.scoring import score_accounts
 from metering.keys import ApiKey, Scope
@@ -59,6 +66,21 @@ FROM (
       AND NOT (number % 6 = 0 AND day > $1::timestamptz + (number % 330 + 20) * interval '1 day')
 ) AS drawn
 """
+OUTCOME_DAYS = [7 + 28 * number for number in range(6)]
+HORIZON_DAYS = 30
+# What was measured of accounts on the last day, as if it had been so each week of the year.
+_MEASURED_BEFORE = """
+INSERT INTO measured (account, subject, key, as_of, computed_at, metrics)
+SELECT account, subject, key, as_of - 7 * week, (as_of - 7 * week + 1)::timestamp AT TIME ZONE 'UTC', metrics
+FROM measured CROSS JOIN generate_series(1, 52) AS week WHERE subject = 'ACCOUNT' AND as_of = $1
+"""
+_SCORED_BEFORE = """
+INSERT INTO health (account, subject, key, purpose, as_of, computed_at, scorecard, version, score, band, coverage, baseline,
+                    raw, drivers, adjustment)
+SELECT account, subject, key, purpose, as_of - 7 * week, (as_of - 7 * week + 1)::timestamp AT TIME ZONE 'UTC', scorecard,
+       version, score, band, coverage, baseline, raw, drivers, adjustment
+FROM health CROSS JOIN generate_series(1, 52) AS week WHERE subject = 'ACCOUNT' AND as_of = $1
+"""
 _ACCOUNTS = 'SELECT account, count(DISTINCT "user") AS users FROM event GROUP BY account ORDER BY account'
 
 
@@ -79,8 +101,7 @@ async def fill(pool: Database, accounts: int, users: int, end: datetime) -> None
 
 async def sell(pool: Database, rows: Sequence[Any], start: datetime) -> None:
     """A plan, and a subscription to it of each account, with a few seats more than users."""
-    key = ApiKey(prefix="mk_load", name="load", scopes=frozenset(Scope), accounts=None, created_at=start, expires_at=None,
-                 revoked_at=None)  # fmt: skip
+    key = load_key(start)
     plan = Plan(key="team", version=0, name="Team", currency_code="EUR", interval=BillingInterval.MONTH,
                 effective_from=start, prices=(PlanPrice(key="base", price=Flat(Decimal(49))),))  # fmt: skip
     await publish_plan(pool, plan, key, LIMITS)
@@ -98,6 +119,12 @@ async def sell(pool: Database, rows: Sequence[Any], start: datetime) -> None:
     ]
     for first in range(0, len(orders), PUT_AT_ONCE):
         await asyncio.gather(*(put_subscription(pool, order, key, LIMITS) for order in orders[first:][:PUT_AT_ONCE]))
+
+
+def load_key(created_at: datetime) -> ApiKey:
+    """Who makes all of it."""
+    return ApiKey(prefix="mk_load", name="load", scopes=frozenset(Scope), accounts=None, created_at=created_at,
+                  expires_at=None, revoked_at=None)  # fmt: skip
 
 
 async def took(name: str, postgres: Usage, work: Callable[[], Awaitable[str]]) -> list[str]:
@@ -146,6 +173,52 @@ async def lists(pool: Database, day: date) -> list[list[str]]:
     return rows
 
 
+async def become(pool: Database, accounts: Sequence[str], end: datetime, day: date) -> None:
+    """What became of each account, and what was kept of it before."""
+    orders = [
+        OutcomeOrder(
+            subject=Subject.ACCOUNT,
+            key=account,
+            kind=OutcomeKind.RENEWED if number % 7 else OutcomeKind.CHURNED,
+            at=end - timedelta(days=OUTCOME_DAYS[number % len(OUTCOME_DAYS)]),
+            source="loadtest",
+            external_id=f"outcome of {account}",
+        )
+        for number, account in enumerate(accounts)
+    ]
+    for first in range(0, len(orders), LIMITS.request_signals_max):
+        await record_outcomes(pool, orders[first:][: LIMITS.request_signals_max], load_key(end), LIMITS)
+    async with pool.connection() as connection:
+        await run(connection, _MEASURED_BEFORE, day)
+        await run(connection, _SCORED_BEFORE, day)
+        await run(connection, "ANALYZE measured, health, outcome")
+
+
+async def back_tests(pool: Database, postgres: Usage, end: datetime) -> list[list[str]]:
+    """How long a card takes to be held against all outcomes: by scores, by what was measured, and measured anew."""
+    async with Snapshot(pool, EVERYTHING) as snapshot:
+        card = next(each.card for each in (await read_cards(snapshot)).newest if each.card.key == "account")
+    rows = []
+    for name, walk, is_in_force in (
+        ("backtest, by the scores that are kept", try_kept, True),
+        ("backtest of a draft, by what was measured", try_kept, False),
+        ("backtest of a draft, measured anew", try_measured, False),
+    ):
+        order = BacktestOrder(card=card, is_in_force=is_in_force, horizon_days=HORIZON_DAYS,
+                              start=(end - timedelta(days=DAYS)).date(), end=end.date())  # fmt: skip
+
+        async def back_test(order: BacktestOrder = order, walk: Callable[..., AsyncIterator[Any]] = walk) -> str:
+            async with Snapshot(pool, EVERYTHING) as snapshot:
+                past = await read_past(snapshot, order, LIMITS)
+                tried = [each async for page in walk(snapshot, order, past, LIMITS) for each in page]
+            report = sum_up(order, tried)
+            days = len({each.on for each in past})
+            return f"{len(past):,} outcomes of {days} days, {report.unscored:,} without a score"
+
+        rows.append(await took(name, postgres, back_test))
+    return rows
+
+
 async def measured(engine: str, url: str, postgres: Usage, options: argparse.Namespace) -> None:
     """Fill, unless it was filled before, and print the table."""
     pool = await Database.connect(Settings(database_url=url), LIMITS)
@@ -166,10 +239,14 @@ async def measured(engine: str, url: str, postgres: Usage, options: argparse.Nam
 
 
 async def table(engine: str, pool: Database, postgres: Usage, end: datetime) -> None:
-    """Everybody at once, everybody with scores as the worker does it, one by one."""
+    """Everybody at once; everybody with scores as the worker does it, on a day that is over and, as if something new were known
+    of all of them, on the one that is under way; one by one; lists; back-tests.
+    """
     day = (end - timedelta(days=1)).date()
     async with pool.connection() as connection:
-        await connection.execute("TRUNCATE health_norms, health_day, health, measured")
+        await connection.execute(
+            "TRUNCATE health_norms, health_day, health_dirty, health, measured, warning, warning_watch"
+        )
         accounts = [
             row["account"] for row in await connection.fetch("SELECT account FROM subscription ORDER BY account")
         ]
@@ -191,10 +268,19 @@ async def table(engine: str, pool: Database, postgres: Usage, end: datetime) -> 
 
     rows = [
         await took("all metrics", postgres, metrics),
-        await took("norms, all metrics and scores, kept", postgres, scores),
+        await took("norms, all metrics and scores of a day, kept", postgres, scores),
+    ]
+    async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO health_dirty (account, since) SELECT unnest($1::text[]), $2", accounts, end.date()
+        )
+    rows += [
+        await took("the same of the next day, of accounts that are marked", postgres, scores),
         *await one_anew(pool, measurer, accounts, day),
         *await lists(pool, day),
     ]
+    await become(pool, accounts, end, day)
+    rows += await back_tests(pool, postgres, end)
     columns = ["what", "of", "seconds", "PostgreSQL's processor time", "our own"]
     print_table(f"Health of {len(accounts):,} accounts, {engine}", columns, rows)
 

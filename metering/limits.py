@@ -60,6 +60,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     request_signals_max: int = 1_000
     health_restated_days_max: int = 28
     health_page_accounts: int = 200
+    # Of these pages so many at once, one of them being kept, and so many before the scorer rests.
+    health_pages_at_once: int = 2
+    health_run_pages: int = 4
 
     # What was done for customers, and what it did: how many one intervention is meant for, with how many others those treated
     # are compared at most, and how many who would fall are shown by name.

@@ -7,7 +7,7 @@ import msgspec
 from health.scorecards import Subject
 
 
-class SubjectRef(msgspec.Struct, frozen=True):
+class SubjectRef(msgspec.Struct, frozen=True, cache_hash=True):
     """An account, a subscription or a user. The key of an account is the account; users are known within theirs."""
 
     subject: Subject

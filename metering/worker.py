@@ -21,9 +21,9 @@ from metering.store.pool import Database
 from metering.store.quarantine import forget_older
 from metering.telemetry import logger
 
-# So many connections it takes at most: two to roll up and to note how that went; four to score, with the lock of its turn, a
-# snapshot and what is usual; two to keep data in order.
-WORKER_CONNECTIONS: Final = 8
+# So many connections it takes at most: two to roll up and to note how that went; five to score, with the lock of its turn, a
+# snapshot and what is usual for each of two pages; two to keep data in order.
+WORKER_CONNECTIONS: Final = 9
 # Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
 _REST_FACTOR: Final = 3
 # Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.

@@ -4,6 +4,7 @@ Of accounts all types; of subscriptions drops, bands and scores, where their acc
 Who has no score, or has left, is not looked at any more, but for the last change of band.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, NamedTuple
@@ -52,12 +53,18 @@ async def find_alarms(
     """What is alarming of these accounts and of all in them. Two statements."""
     looking = _Looking(day, norms, thresholds)
     highest = await _highest(snapshot, looking, thresholds)
+    # A moment of calculation for each subject: others are served meanwhile.
+    found = await asyncio.to_thread(_found, looking, highest)
+    there = [ref.subject for ref, health in looking.scores.items() if health.band != CHURNED_BAND]
+    return Alarming(day.as_of, accounts, found, looking.scores, {kind: there.count(kind) for kind in Subject})
+
+
+def _found(looking: "_Looking", highest: Mapping[SubjectRef, Health]) -> dict[Place, Alarm]:
     found = dict(looking.of_everybody())
     for ref, health in looking.scores.items():
         history = [highest[ref]] if ref in highest else []
-        found |= {_place(ref, alarm): alarm for alarm in looking.of(ref, health, history) if alarm is not None}
-    there = [ref.subject for ref, health in looking.scores.items() if health.band != CHURNED_BAND]
-    return Alarming(day.as_of, accounts, found, looking.scores, {kind: there.count(kind) for kind in Subject})
+        found.update((_place(ref, alarm), alarm) for alarm in looking.of(ref, health, history) if alarm is not None)
+    return found
 
 
 async def _highest(snapshot: Snapshot, looking: "_Looking", thresholds: Thresholds) -> dict[SubjectRef, Health]:

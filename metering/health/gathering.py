@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -38,6 +38,9 @@ WEEKS_MAX: Final = 16
 
 NO_CONTRACT: Final = NotApplicable("no contract is running")
 
+# Days as PostgreSQL writes them, 0 and 1, as what is false and true.
+_AS_FLAGS: Final = bytes.maketrans(b"01", b"\0\1")
+
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
@@ -65,16 +68,14 @@ class Life(msgspec.Struct, frozen=True):
     # Of the window.
     window_events: int = 0
     trouble_events: int = 0
+    # The first and the last active day: computed once, for they are asked often.
+    first_on: date | None = None
+    last_on: date | None = None
 
-    @property
-    def first_on(self) -> date | None:
-        """The first active day."""
-        return self.since + timedelta(days=self.days[0]) if self.days else None
-
-    @property
-    def last_on(self) -> date | None:
-        """The last active day."""
-        return self.since + timedelta(days=self.days[-1]) if self.days else None
+    def __post_init__(self) -> None:
+        if self.days:
+            msgspec.structs.force_setattr(self, "first_on", self.since + timedelta(days=self.days[0]))
+            msgspec.structs.force_setattr(self, "last_on", self.since + timedelta(days=self.days[-1]))
 
     def count(self, days_from: int, days_to: int = 0) -> int:
         """How many days were active, from so many before the day to so many before it."""
@@ -300,7 +301,7 @@ def _lives(question: Question, rows: Sequence[Any]) -> dict[SubjectRef, Life]:
     return {
         _ref(row): Life(
             since,
-            tuple(day for day, is_active in enumerate(row["days"]) if is_active == "1"),
+            tuple(compress(range(LOOKBACK_DAYS), row["days"].encode().translate(_AS_FLAGS))),
             row["events"],
             row["setup_events"],
             row["subscriptions"],

@@ -46,27 +46,36 @@ class Measurer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turn = asyncio.Lock()
         # When they were computed, and what they are: read again only where others are kept.
         self._newest: tuple[datetime, Norms] | None = None
 
     async def measure(self, snapshot: Snapshot, subjects: Collection[SubjectRef], as_of: date) -> Measured:
         """Every metric of these subjects as a UTC day begins. The snapshot reaches everything."""
-        return await measure(snapshot, subjects, as_of, await self.norms(snapshot, as_of))
+        question = await ask(snapshot, {ref.account for ref in subjects}, as_of)
+        # Norms last, as others may be computing them.
+        gathered = await gather(question)
+        return await _measured(question, gathered, await self.norms(snapshot, as_of), subjects)
 
     async def norms(self, snapshot: Snapshot, as_of: date) -> Norms:
         """The norms of a day: those that are kept and hold, or else as they are now, which are kept from then on."""
-        rows = await snapshot.fetch(sql("norms.find_norms"), [as_of])
+        # Of those who ask at the same time one computes them, and the others have what is kept then.
+        async with self._turn:
+            return await self._norms(snapshot, as_of)
+
+    async def _norms(self, snapshot: Snapshot, as_of: date) -> Norms:
+        row = await self._find(as_of)
         is_complete = (await snapshot.horizon()).complete_at >= datetime.combine(as_of, time(), UTC)
         replaced: datetime | None = None
-        if rows:
-            kept = self._read(rows[0])
+        if row is not None:
+            kept = self._read(row)
             holds = kept.last_on is not None or await read_last_day(snapshot, as_of) is None
-            if holds and (rows[0]["is_complete"] or not is_complete):
+            if holds and (row["is_complete"] or not is_complete):
                 return kept
-            if rows[0]["is_complete"]:
+            if row["is_complete"]:
                 # Nobody had sent anything. Who was measured then is marked when that is rolled up: see the scorer.
                 return await read_norms(snapshot, as_of)
-            replaced = rows[0]["computed_at"]
+            replaced = row["computed_at"]
         norms = await read_norms(snapshot, as_of)
         events = (await snapshot.fetch(sql("norms.count_events"), [as_of]))[0]["events"]
         return await self._keep(norms, events, replaced, is_complete=is_complete)
@@ -77,18 +86,25 @@ class Measurer:
         async with self._database.connection() as connection:
             if await connection.fetchval(sql("norms.keep_norms"), norms.as_of, text, events, is_complete, replaced):
                 return norms
-            row = await connection.fetchrow(sql("norms.find_norms"), norms.as_of)
+        row = await self._find(norms.as_of)
         return norms if row is None else self._read(row)
 
+    async def _find(self, as_of: date) -> Any:
+        """The row of a day as it is now, in no snapshot; without the norms where we have these already."""
+        known_at = None if self._newest is None else self._newest[0]
+        async with self._database.connection() as connection:
+            return await connection.fetchrow(sql("norms.find_norms"), as_of, known_at)
+
     def _read(self, row: Any) -> Norms:
-        if self._newest is None or self._newest[0] != row["computed_at"]:
+        if row["norms"] is not None:
             self._newest = row["computed_at"], msgspec.json.decode(row["norms"], type=Norms)
+        assert self._newest is not None, "a row is without norms only where we have them"
         return self._newest[1]
 
 
 async def find_norms(connection: Connection, as_of: date) -> Norms | None:
     """The norms of a day that are kept; None where there are none."""
-    row = await connection.fetchrow(sql("norms.find_norms"), as_of)
+    row = await connection.fetchrow(sql("norms.find_norms"), as_of, None)
     return None if row is None else msgspec.json.decode(row["norms"], type=Norms)
 
 
@@ -185,26 +201,36 @@ async def _norms(question: Question, gathered: Gathered) -> Norms:
     customers = [ref for ref in gathered.lives if ref.subject is not Subject.USER]
     customers = list({*customers, *contracts, *(_account_of(ref) for ref in contracts)})
     accounts = [ref for ref in customers if ref.subject is Subject.ACCOUNT]
-    await gather_weeks(question, gathered, _weeks(usage, accounts), None)
-    offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *question.rollups], hashed=True)
-    told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
-    norms = Norms(
-        as_of=as_of,
-        last_on=await _last_day(question),
+    weeks = _weeks(usage, accounts)
+
+    async def read() -> tuple[list[Any], list[Any], date | None]:
+        await gather_weeks(question, gathered, weeks, None)
+        offered = await snapshot.fetch(sql("measures.list_offered_features"), [as_of, *question.rollups], hashed=True)
+        told = await snapshot.fetch(sql("measures.find_told"), [as_of, NAMES])
+        return offered, told, await _last_day(question)
+
+    # PostgreSQL reads while we calculate.
+    calculation = asyncio.to_thread(_calculated, gathered, _began(gathered, customers))
+    (offered, told, last_on), calculated = await asyncio.gather(read(), calculation)
+    norms: Norms = msgspec.structs.replace(
+        calculated,
+        last_on=last_on,
         offered={row["product"]: tuple(row["features"]) for row in offered},
-        models=await asyncio.to_thread(_models, gathered),
-        cohorts=await asyncio.to_thread(_cohorts, gathered, _began(gathered, customers)),
         told=frozenset(row["name"] for row in told),
     )
-    gap = await asyncio.to_thread(_usual_gap, gathered)
-    if gap is not None:
-        norms = msgspec.structs.replace(norms, usual_gap_days=gap)
-    for weeks in gathered.weeks.values():
+    for week in gathered.weeks.values():
         # The same in each of them: what these accounts say together.
         return msgspec.structs.replace(
-            norms, dispersion=weeks.usual_dispersion, change=weeks.usual_change, fast_change=weeks.usual_fast_change
+            norms, dispersion=week.usual_dispersion, change=week.usual_change, fast_change=week.usual_fast_change
         )
     return norms
+
+
+def _calculated(gathered: Gathered, began: Mapping[SubjectRef, date]) -> Norms:
+    """What is usual by the active days alone."""
+    norms = Norms(as_of=gathered.as_of, models=_models(gathered), cohorts=_cohorts(gathered, began))
+    gap = _usual_gap(gathered)
+    return norms if gap is None else msgspec.structs.replace(norms, usual_gap_days=gap)
 
 
 def _account_of(ref: SubjectRef) -> SubjectRef:
@@ -225,8 +251,7 @@ def _models(gathered: Gathered) -> dict[str, ActivityModel]:
         recencies: list[Recency] = []
         active: list[bool] = []
         for ref, life in gathered.lives.items():
-            before = life.before_window()
-            if ref.subject is subject and before:
+            if ref.subject is subject and (before := life.before_window()):
                 recencies.append((float(end - before[-1]), len(before) - 1.0, float(end - before[0])))
                 active.append(len(life.days) > len(before))
         models[subject.value] = fit_activity(recencies, active)

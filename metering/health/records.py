@@ -26,12 +26,12 @@ def metrics_json(measurements: Mapping[str, Measurement]) -> str:
 
 def metrics_of(text: str) -> dict[str, Measurement]:
     """Measurements as metrics_json() wrote them."""
-    return {metric: _read(cells) for metric, cells in msgspec.json.decode(text).items()}
+    return {metric: _read(cells) for metric, cells in _METRICS.decode(text).items()}
 
 
 def drivers_json(drivers: tuple[Driver, ...]) -> str:
     """The reasons of a score."""
-    return _json([_without_nothing(driver) for driver in drivers])
+    return _json(drivers)
 
 
 def adjustment_json(adjustment: Adjustment | None) -> str | None:
@@ -56,33 +56,45 @@ def health_of(row: Any) -> Health:
     )
 
 
+class _Cells(msgspec.Struct):
+    """A measurement of any kind: with a state it is none that was observed."""
+
+    state: str | None = None
+    reason: str = ""
+    value: float | None = None
+    observed_at: datetime | None = None
+    expires_at: datetime | None = None
+    respondents: int | None = None
+    percentile: float | None = None
+    users: tuple[str, ...] | None = None
+
+
+_METRICS: Final = msgspec.json.Decoder(dict[str, _Cells])
 _DRIVERS: Final = msgspec.json.Decoder(tuple[Driver, ...])
 _ADJUSTMENT: Final = msgspec.json.Decoder(Adjustment)
-_OBSERVED: Final = {"observed_at", "expires_at"}
 
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _without_nothing(struct: msgspec.Struct) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.structs.asdict(struct).items() if value is not None}
-
-
-def _measurement(found: Measurement) -> dict[str, Any]:
+def _measurement(found: Measurement) -> Observed | dict[str, str]:
     match found:
         case Observed():
-            return _without_nothing(found)
+            return found
         case Unknown():
             return {"state": DriverState.UNKNOWN.value, "reason": found.reason}
         case NotApplicable():
             return {"state": DriverState.NOT_APPLICABLE.value, "reason": found.reason}
 
 
-def _read(cells: dict[str, Any]) -> Measurement:
-    state = cells.get("state")
-    if state is None:
-        instants = {name: datetime.fromisoformat(cells[name]).astimezone(UTC) for name in _OBSERVED & cells.keys()}
-        users = {"users": tuple(cells["users"])} if "users" in cells else {}
-        return Observed(**{**cells, "value": float(cells["value"]), **instants, **users})
-    return (Unknown if state == DriverState.UNKNOWN.value else NotApplicable)(cells["reason"])
+def _read(cells: _Cells) -> Measurement:
+    if cells.state is not None:
+        return (Unknown if cells.state == DriverState.UNKNOWN.value else NotApplicable)(cells.reason)
+    assert cells.value is not None, "what was observed has a value"
+    observed_at, expires_at = _in_utc(cells.observed_at), _in_utc(cells.expires_at)
+    return Observed(cells.value, observed_at, expires_at, cells.respondents, cells.percentile, cells.users)
+
+
+def _in_utc(at: datetime | None) -> datetime | None:
+    return None if at is None else at.astimezone(UTC)

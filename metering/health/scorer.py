@@ -1,16 +1,19 @@
 """The scorer: everybody once a day, when the day is over and rolled up; and at once whomever something new is known of.
 
 One works at a time. It may be killed anywhere: what was marked is taken off the list in the transaction that keeps the scores
-of the last day, and a day goes on behind the last account that was kept.
+of the last day, and a day goes on behind the last account that was kept. Accounts are scored by pages, the next one while one
+is kept; pages of one day have nothing to do with each other, and a day of marked accounts begins when the one before is kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from metering.health.ahead import work_ahead
 from metering.health.alarming import Alarming, find_alarms
 from metering.health.early_warnings import warn, watch
 from metering.health.known import list_customers, midnight_after
@@ -47,6 +50,7 @@ _NOTHING: Final = Done(0, 0, more=False)
 class _Page(msgspec.Struct, frozen=True):
     """What came of some accounts on a day."""
 
+    accounts: Sequence[str]
     scores: DayScores
     # None: the day is not over.
     alarming: Alarming | None = None
@@ -70,12 +74,12 @@ class Scorer:
         self._freezer = Freezer(database, limits)
 
     async def run(self, now: datetime) -> Done | None:
-        """Do a page of what is to be done. None where another one is at work."""
+        """Do some pages of what is to be done. None where another one is at work."""
         async with alone(self._database, SCORER_LOCK) as connection:
             if connection is None:
                 return None
             await self._forget_outdated_norms(connection, now.astimezone(UTC).date())
-            dirty = await connection.fetch(sql("health.find_dirty"), self._limits.health_page_accounts)
+            dirty = await connection.fetch(sql("health.find_dirty"), self._run_accounts)
             # Both in each run: neither keeps the other waiting for long.
             anew = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
             daily = await self._daily(connection, now)
@@ -91,22 +95,28 @@ class Scorer:
     async def _work_off(self, connection: Connection, dirty: Sequence[Any], today: date) -> Done:
         """Score accounts anew on every day that what is new is of, as far back as days are scored again."""
         since = {row["account"]: row["since"] for row in dirty}
+        marks = {row["account"]: row["ids"] for row in dirty}
         await self._freezer.run(today)
         first = max(min(since.values()), today - self._limits.health_restated_days_max * _DAY)
         rows = await connection.fetch(sql("health.list_scored_days"), first, today)
         scores = 0
+        # A day's scores are held against those of the day before: one day after the other.
         for day in [*(row["as_of"] for row in rows), today]:
             accounts = sorted(account for account, start in since.items() if start <= day)
-            page = await self._scored(connection, accounts, day, is_over=day < today)
-            async with connection.transaction():
-                scores += await page.keep(connection)
-                if day == today:
-                    ids = [number for row in dirty for number in row["ids"]]
-                    await connection.execute(sql("health.delete_dirty"), ids)
+            async with aclosing(self._pages(accounts, day, is_over=day < today)) as pages:
+                async for page in pages:
+                    async with connection.transaction():
+                        scores += await page.keep(connection)
+                        if day == today:
+                            done = [mark for account in page.accounts for mark in marks.pop(account)]
+                            await connection.execute(sql("health.delete_dirty"), done)
+        # What is dated after today: the day itself will have it.
+        later = [mark for of_account in marks.values() for mark in of_account]
+        await connection.execute(sql("health.delete_dirty"), later)
         return Done(len(since), scores, more=True)
 
     async def _daily(self, connection: Connection, now: datetime) -> Done:
-        """A page of everybody, on the first day that is over and not done yet."""
+        """Some pages of everybody, on the first day that is over and not done yet."""
         days = await connection.fetchrow(sql("health.read_days"))
         assert days is not None, "it is a row of whatever there is"
         day = days["under_way"] or await self._next_day(connection, days["completed"], now)
@@ -114,16 +124,18 @@ class Scorer:
             return _NOTHING
         await self._freezer.run(day)
         async with self._snapshot() as snapshot:
-            accounts = await list_customers(snapshot, days["through"], self._limits.health_page_accounts, day)
+            accounts = await list_customers(snapshot, days["through"], self._run_accounts, day)
         if not accounts:
             await connection.execute(sql("health.complete_day"), day)
             return Done(0, 0, more=True)
-        page = await self._scored(connection, accounts, day, is_over=True)
-        async with connection.transaction():
-            scores = await page.keep(connection)
-            if page.alarming is not None:
-                await watch(connection, page.alarming)
-            await connection.execute(sql("health.move_day"), day, accounts[-1])
+        scores = 0
+        async with aclosing(self._pages(accounts, day, is_over=True)) as pages:
+            async for page in pages:
+                async with connection.transaction():
+                    scores += await page.keep(connection)
+                    if page.alarming is not None:
+                        await watch(connection, page.alarming)
+                    await connection.execute(sql("health.move_day"), day, page.accounts[-1])
         return Done(len(accounts), scores, more=True)
 
     async def _next_day(self, connection: Connection, completed: date | None, now: datetime) -> date | None:
@@ -141,17 +153,32 @@ class Scorer:
             await ended(partial(writers_at_work, connection))
         return day
 
-    async def _scored(self, connection: Connection, accounts: Sequence[str], day: date, *, is_over: bool) -> "_Page":
+    @property
+    def _run_accounts(self) -> int:
+        """How many accounts are scored before others have their turn."""
+        return self._limits.health_page_accounts * self._limits.health_run_pages
+
+    def _pages(self, accounts: Sequence[str], day: date, *, is_over: bool) -> AsyncGenerator[_Page, None]:
+        """What comes of accounts, page by page and in order. Other pages are looked at while one is kept, so not on the
+        connection that keeps it. A mark that is made meanwhile stays: whoever it is of is scored once more.
+        """
+        size = self._limits.health_page_accounts
+        pages = [accounts[start : start + size] for start in range(0, len(accounts), size)]
+        work = [partial(self._scored, page, day, is_over=is_over) for page in pages]
+        return work_ahead(work, self._limits.health_pages_at_once)
+
+    async def _scored(self, accounts: Sequence[str], day: date, *, is_over: bool) -> _Page:
         """The scores of a page; and what is alarming, once the day is over: until then it may come otherwise."""
         async with self._snapshot() as snapshot:
             scores = await score_accounts(snapshot, self._measure, accounts, day)
             if not is_over:
-                return _Page(scores)
+                return _Page(accounts, scores)
             thresholds = await read_thresholds(snapshot)
             # Kept while the page was measured, so not in its snapshot.
-            norms = await find_norms(connection, day + _DAY)
+            async with self._database.connection() as connection:
+                norms = await find_norms(connection, day + _DAY)
             alarming = await find_alarms(snapshot, scores, accounts, norms, thresholds.thresholds)
-            return _Page(scores, alarming, thresholds)
+            return _Page(accounts, scores, alarming, thresholds)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._database, EVERYTHING)

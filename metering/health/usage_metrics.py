@@ -60,7 +60,11 @@ class Usage:
         self._all = gathered
         self._norms = norms
         self._provisioned: dict[str, list[SubjectRef]] = {}
+        # What is asked of each user of an account, or more than once of a user.
+        self._now: dict[str, list[UserActivity]] = {}
         self._carrying: dict[str, frozenset[str]] = {}
+        self._shared: dict[tuple[str, str], frozenset[str]] = {}
+        self._gaps: dict[SubjectRef, float | None] = {}
         for user in gathered.conventions.users(PROVISIONED):
             self._provisioned.setdefault(user.account, []).append(user)
         everybody = (user for users in gathered.users_of.values() for user in users)
@@ -126,15 +130,17 @@ class Usage:
 
     def _listed(self, ref: SubjectRef, name: str) -> frozenset[str]:
         """A list of features; of an account also those of its running contracts."""
-        conventions = self._all.conventions
-        listed = set(conventions.listed(ref, name))
-        if ref.subject is not Subject.SUBSCRIPTION:
-            account = SubjectRef(Subject.ACCOUNT, ref.account, ref.account)
-            listed |= set(conventions.listed(account, name))
-            for contract in self._all.contracts_of.get(ref.account, []):
-                if not self._all.contracts[contract].is_over:
-                    listed |= set(conventions.listed(contract, name))
-        return frozenset(listed)
+        own = frozenset(self._all.conventions.listed(ref, name))
+        return own if ref.subject is Subject.SUBSCRIPTION else own | self._listed_of(ref.account, name)
+
+    def _listed_of(self, account: str, name: str) -> frozenset[str]:
+        if (account, name) not in self._shared:
+            contracts = self._all.contracts_of.get(account, [])
+            running = [each for each in contracts if not self._all.contracts[each].is_over]
+            refs = [SubjectRef(Subject.ACCOUNT, account, account), *running]
+            listed = (feature for each in refs for feature in self._all.conventions.listed(each, name))
+            self._shared[account, name] = frozenset(listed)
+        return self._shared[account, name]
 
     def _offered(self, ref: SubjectRef) -> frozenset[str]:
         """What a subject is entitled to: as was said; otherwise what the products are used for that its account uses."""
@@ -188,7 +194,7 @@ class Usage:
     def _champions(self, account: str) -> frozenset[str]:
         """Who carries an account now."""
         if account not in self._carrying:
-            now = self._activities(self._all.users_of.get(account, []), is_before=False)
+            now = self._activities_now(account)
             named = (SubjectRef(Subject.USER, account, each.user) for each in now)
             said = [self._all.conventions.flag(user, CHAMPION) for user in named]
             self._carrying[account] = champions_of(
@@ -198,8 +204,10 @@ class Usage:
         return self._carrying[account]
 
     def _gap(self, ref: SubjectRef) -> float | None:
-        gaps = self._life(ref).gaps()
-        return float(median(gaps)) if gaps else None
+        if ref not in self._gaps:
+            gaps = self._life(ref).gaps()
+            self._gaps[ref] = float(median(gaps)) if gaps else None
+        return self._gaps[ref]
 
     def _share_of_own(self, life: Life) -> Measurement:
         if life.first_on is None:
@@ -316,9 +324,14 @@ class Usage:
 
     def _champion_lost(self, ref: SubjectRef, users: Sequence[SubjectRef]) -> Measurement:
         before = self._activities(users, is_before=True)
-        now = self._activities(users, is_before=False)
+        now = self._activities_now(ref.account)
         lost = champions_lost(ref.account, before, now, as_of=self._all.as_of, thresholds=self._all.thresholds)
         return Observed(1.0, users=tuple(str(each.evidence["user"]) for each in lost)) if lost else Observed(0.0)
+
+    def _activities_now(self, account: str) -> list[UserActivity]:
+        if account not in self._now:
+            self._now[account] = self._activities(self._all.users_of.get(account, []), is_before=False)
+        return self._now[account]
 
     def _activities(self, users: Sequence[SubjectRef], *, is_before: bool) -> list[UserActivity]:
         """Users as they are, or as they were a window ago."""
@@ -394,9 +407,10 @@ class Usage:
             return False
         if self._all.conventions.is_for_setup(user):
             return True
+        if life.setup_events < _SETUP_SHARE * life.events:
+            return False
         onboarded_on = self.onboarded_on(SubjectRef(Subject.ACCOUNT, user.account, user.account))
-        was_setup = life.setup_events >= _SETUP_SHARE * life.events
-        return was_setup and onboarded_on is not None and life.last_on < onboarded_on + _SETUP_GRACE
+        return onboarded_on is not None and life.last_on < onboarded_on + _SETUP_GRACE
 
     def expected(self, ref: SubjectRef) -> int:
         """How many users are expected: seats less those who are done with the set-up.

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import msgspec
 
 from health.lists.conditions import Condition
-from health.lists.rules import Rule
+from health.lists.rules import FACTS, Rule
 
 _EVERYBODY = "true"
 
 
 class RulePaths(msgspec.Struct, frozen=True):
-    """A rule: what is required of metrics and of facts, each sign, and the thresholds as JSON."""
+    """A rule: what is required of metrics, with any of the signs where one has to show; of facts; each sign, which is of metrics
+    alone; and the thresholds as JSON.
+    """
 
     of_metrics: str
     of_facts: str
@@ -29,10 +31,14 @@ def rule_paths(rule: Rule) -> RulePaths:
     def path(conditions: Sequence[Condition]) -> str:
         return " && ".join(_path(each, names[each]) for each in conditions) or _EVERYBODY
 
+    assert not any(each.metric in FACTS for sign in rule.signs for each in sign), "facts are required, and no signs"
+    signs = tuple(path(sign) for sign in rule.signs)
+    any_sign = " || ".join(f"({sign})" for sign in signs) if rule.signs_min else _EVERYBODY
+    of_metrics = [f"({each})" for each in (path(rule.of_metrics), any_sign) if each != _EVERYBODY]
     return RulePaths(
-        of_metrics=path(rule.of_metrics),
+        of_metrics=" && ".join(of_metrics) or _EVERYBODY,
         of_facts=path(rule.of_facts),
-        signs=tuple(path(sign) for sign in rule.signs),
+        signs=signs,
         thresholds=msgspec.json.encode({name: each.threshold for each, name in names.items()}).decode(),
     )
 

@@ -11,7 +11,7 @@ import asyncpg
 from health.measurements import Measurement, Observed
 from health.scorecards import Subject
 from metering.health.cards import ScorecardDraft, publish_scorecard
-from metering.health.scorer import SCORER_LOCK, Scorer
+from metering.health.scorer import SCORER_LOCK, Done, Scorer
 from metering.health.scoring import keep, score_accounts
 from metering.health.signals import SignalOrder, record_signals
 from metering.limits import LIMITS, Limits
@@ -77,6 +77,13 @@ async def score_day(database: Database, day: date, limits: Limits = LIMITS) -> i
     now = datetime.fromisoformat(f"{day + timedelta(days=1)}T00:20:00Z")
     await Refresher(database).run(now)
     return await score_now(database, now, limits)
+
+
+async def run_in_turn(scorer: Scorer, now: datetime) -> Done:
+    """One run, once the server has noticed that the session of one that failed is gone, and with it the turn."""
+    while (done := await scorer.run(now)) is None:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+    return done
 
 
 async def score_now(database: Database, now: datetime, limits: Limits = LIMITS) -> int:

@@ -1,5 +1,7 @@
 """What is usual on a day is kept, and made anew where it was computed of too little."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -15,6 +17,7 @@ from metering.limits import LIMITS
 from metering.reach import EVERYTHING
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
+from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
 from tests.conftest import Server
@@ -104,6 +107,31 @@ def test_norms_of_a_day_that_is_not_over_hold_until_it_is(servers: dict[str, Ser
             late = await measurer.norms(snapshot, tomorrow)
         assert (DAY - timedelta(days=1), DAY) == (early.last_on, late.last_on)
         assert late == (await kept(service.database, tomorrow))[0] == await norms_now(service.database, tomorrow)
+
+    play(servers[engine], scenario)
+
+
+def test_norms_that_two_pages_ask_for_are_computed_once(servers: dict[str, Server], engine: str) -> None:
+    """Of two that measure at the same time, each in a snapshot of its own that has no norms, one has what the other computed."""
+    lives = sql("measures.list_lives")
+
+    class Noted(Snapshot):
+        asked: Final[list[str]] = []
+
+        async def fetch(self, statement: str, arguments: Sequence[object] = (), *, hashed: bool = False) -> list[Any]:
+            self.asked.append(statement)
+            return await super().fetch(statement, arguments, hashed=hashed)
+
+    async def scenario(service: Service) -> None:
+        await service.record(events_of([HABIT]))
+        await service.roll_up()
+        measurer = Measurer(service.database)
+        async with Noted(service.database, EVERYTHING) as one, Noted(service.database, EVERYTHING) as other:
+            for each in (one, other):
+                await each.horizon()
+            first, second = await asyncio.gather(measurer.norms(one, DAY), measurer.norms(other, DAY))
+        assert first == second == (await kept(service.database))[0]
+        assert 1 == Noted.asked.count(lives)
 
     play(servers[engine], scenario)
 

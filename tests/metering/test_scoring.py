@@ -22,7 +22,7 @@ from metering.store.snapshot import Snapshot
 from metering.subjects import SubjectRef
 from tests.conftest import running, usage_event
 from tests.metering.catalog import KEY, draft, order, play, publish, put, rows
-from tests.metering.scored import measure, publish_card, resting, say, score_day, score_now
+from tests.metering.scored import measure, publish_card, resting, run_in_turn, say, score_day, score_now
 from tests.rating.tables import at
 
 FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (1, 2, 3))
@@ -85,13 +85,12 @@ def test_everybody_is_scored_once_a_day(database_url: str) -> None:
         for number, key in enumerate(accounts, start=1):
             await say(database, FIRST, key, pulse=number, nps=0)
         await forget_marks(database)
-        small = msgspec.structs.replace(LIMITS, health_page_accounts=2)
+        small = msgspec.structs.replace(LIMITS, health_page_accounts=2, health_run_pages=1)
         failing = Failing("delta")
         now = at("2026-03-02T00:20:00Z")
 
         async def run() -> tuple[int, int, bool]:
-            done = await Scorer(database, failing.measure, small).run(now)
-            assert done is not None
+            done = await run_in_turn(Scorer(database, failing.measure, small), now)
             return done.accounts, done.scores, done.more
 
         assert (0, 0, False) == await run(), "the day is not rolled up yet"

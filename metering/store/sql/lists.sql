@@ -6,22 +6,26 @@ SELECT max(as_of) AS as_of FROM health_day WHERE completed_at IS NOT NULL AND as
 -- name: list_subjects
 -- reach: account
 -- A page of the subjects that a rule is about, by what was measured of each last, and how many there are. Who shows most signs
--- comes first, then who ranks first, what has no rank last. $1 accounts within reach, or NULL; $2 kind of subject; measured $3
--- from a day on, and $4 up to a day; $5 what is required of metrics and $6 of facts, and $7 each sign, as SQL/JSON paths with
--- $8 thresholds; $9 how many signs at least; $10 the metric that ranks, and $11 1 upwards, -1 downwards; whether $12 lowest
+-- comes first, then who ranks first, what has no rank last. What was measured is looked at once of everybody, and brought
+-- together with facts only of those who are shown: it is unpacked each time. $1 accounts within reach, or NULL; $2 kind of
+-- subject; measured $3 from a day on, and $4 up to a day; $5 what is required of metrics and $6 of facts, and $7 each sign, of
+-- metrics alone, as SQL/JSON paths with $8 thresholds; $9 how many signs at least; $10 the metric that ranks, and $11 1 upwards, -1 downwards; whether $12 lowest
 -- scores and $13 quiet days are asked for; kept are accounts with $14 bands, $15 attributes that contain this JSON, $16 a part
 -- of key or name, $17 a renewal before an instant, or NULL; the page comes after $18 an account, $19 a key, $20 signs and
 -- $21 a rank, or NULL; $22 how many; $23 the instant after the day; $24 signals by which somebody speaks with us.
 WITH candidate AS MATERIALIZED (
-    SELECT account, key, as_of, metrics
+    SELECT account, key, as_of, (metrics #>> ARRAY[$10::text, 'value'])::float8 AS rank, (
+               SELECT count(*)::integer FROM unnest($7::text[]::jsonpath[]) AS sign (path)
+               WHERE jsonb_path_match(metrics, path, $8::jsonb, true)
+           ) AS signs
     FROM measured
     WHERE subject = $2 AND as_of >= $3 AND as_of <= $4 AND ($1::text[] IS NULL OR account = ANY ($1))
-      AND jsonb_path_match(metrics, $5::text::jsonpath, $8::jsonb, true)
-      AND NOT EXISTS (
+      AND jsonb_path_match(metrics, $5::text::jsonpath, $8, true)
+      AND ($3 = $4 OR NOT EXISTS (
           SELECT FROM measured AS later
           WHERE later.account = measured.account AND later.subject = measured.subject AND later.key = measured.key
             AND later.as_of > measured.as_of AND later.as_of <= $4
-      )
+      ))
 ), whole AS MATERIALIZED (
     SELECT asked.account, account.name, coalesce(account.attributes, '{}') AS attributes, latest.score,
            coalesce(latest.band, 'unknown') AS band, steady.lowest, quiet.days AS quiet_days
@@ -47,9 +51,8 @@ WITH candidate AS MATERIALIZED (
         SELECT $4::date - (max(at) AT TIME ZONE 'UTC')::date AS days FROM signal
         WHERE $13::boolean AND signal.account = asked.account AND name = ANY ($24::text[]) AND at < $23
     ) AS quiet ON true
-), known AS (
-    SELECT candidate.account, candidate.key, candidate.as_of, name, whole.attributes,
-           metrics || jsonb_strip_nulls(jsonb_build_object(
+), known AS MATERIALIZED (
+    SELECT candidate.*, name, whole.attributes, jsonb_strip_nulls(jsonb_build_object(
                'account_score', CASE WHEN score IS NOT NULL THEN jsonb_build_object('value', score) END,
                'account_score_lowest_84d', CASE WHEN lowest IS NOT NULL THEN jsonb_build_object('value', lowest) END,
                'quiet_days', CASE WHEN quiet_days IS NOT NULL THEN jsonb_build_object('value', quiet_days) END,
@@ -59,7 +62,7 @@ WITH candidate AS MATERIALIZED (
     FROM candidate
     JOIN whole ON whole.account = candidate.account
     LEFT JOIN subscription ON $2 = 'SUBSCRIPTION' AND subscription.key = candidate.key
-    WHERE band <> 'churned' AND (subscription.ends_at IS NULL OR subscription.ends_at >= $23)
+    WHERE signs >= $9::integer AND band <> 'churned' AND (subscription.ends_at IS NULL OR subscription.ends_at >= $23)
       AND ($14::text[] IS NULL OR band = ANY ($14))
       AND ($15::jsonb IS NULL OR whole.attributes @> $15)
       AND ($16::text IS NULL OR position(lower($16) IN lower(candidate.account || ' ' || coalesce(name, ''))) > 0)
@@ -69,13 +72,10 @@ WITH candidate AS MATERIALIZED (
             AND renews_at < $17
       ))
 ), placed AS MATERIALIZED (
-    SELECT account, key, as_of, name, attributes, facts, shown.signs,
-           (facts #>> ARRAY[$10::text, 'value'])::float8 * $11::integer AS place
-    FROM known CROSS JOIN LATERAL (
-        SELECT count(*)::integer AS signs FROM unnest($7::text[]) AS sign (path)
-        WHERE jsonb_path_match(facts, path::jsonpath, $8, true)
-    ) AS shown
-    WHERE jsonb_path_match(facts, $6::text::jsonpath, $8, true) AND shown.signs >= $9::integer
+    SELECT account, key, as_of, name, attributes, facts, signs,
+           coalesce(rank, (facts #>> ARRAY[$10, 'value'])::float8) * $11::integer AS place
+    FROM known
+    WHERE jsonb_path_match(facts, $6::text::jsonpath, $8, true)
 ), page AS (
     SELECT * FROM placed
     WHERE $18::text IS NULL
@@ -88,9 +88,12 @@ WITH candidate AS MATERIALIZED (
     ORDER BY signs DESC, place, account, key
     LIMIT $22
 )
-SELECT total.subjects, page.*
-FROM (SELECT count(*) AS subjects FROM placed) AS total LEFT JOIN page ON true
-ORDER BY signs DESC, place, account, key;
+SELECT total.subjects, page.account, page.key, page.as_of, name, attributes, metrics || facts AS facts, signs, place
+FROM (SELECT count(*) AS subjects FROM placed) AS total
+LEFT JOIN page ON true
+LEFT JOIN measured
+  ON measured.account = page.account AND measured.subject = $2 AND measured.key = page.key AND measured.as_of = page.as_of
+ORDER BY signs DESC, place, page.account, page.key;
 
 -- name: read_figures
 -- reach: account

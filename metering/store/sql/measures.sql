@@ -235,15 +235,16 @@ WITH of_user AS (
            avg(events) FILTER (WHERE week BETWEEN 3 AND 14) AS fast_mean,
            var_samp(events) FILTER (WHERE week BETWEEN 3 AND 14) AS fast_variance,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY events) FILTER (WHERE week BETWEEN 3 AND 14) AS fast_median,
-           sum(events) FILTER (WHERE week = 0) AS one_week
+           sum(events) FILTER (WHERE week = 0) AS one_week,
+           array_agg(ln(events + 0.5) ORDER BY week) FILTER (WHERE week < 12) AS logs
     FROM grid
     GROUP BY subject, account, key
-), own AS (
-    SELECT *, (variance - mean) / greatest(mean, 1) ^ 2 AS dispersion,
+), own AS MATERIALIZED (
+    SELECT *, weeks >= 8 AS is_long_enough, (variance - mean) / greatest(mean, 1) ^ 2 AS dispersion,
            (fast_variance - fast_mean) / greatest(fast_mean, 1) ^ 2 AS fast_dispersion,
            ln(four_weeks + 0.5) - ln(4 * mean + 0.5) AS change, ln(one_week + 0.5) - ln(fast_median + 0.5) AS fast_change
     FROM figure
-    WHERE weeks >= 8
+    WHERE cardinality(logs) >= 8
 ), usual AS (
     SELECT coalesce($10::float8, percentile_cont(0.5) WITHIN GROUP (ORDER BY dispersion) FILTER (WHERE mean > 20), 0.03)
                AS usual_dispersion,
@@ -252,32 +253,30 @@ WITH of_user AS (
            coalesce($12::float8, CASE WHEN count(*) >= 30 THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY fast_change) END, 0)
                AS usual_fast_change
     FROM own
-    WHERE subject = 'ACCOUNT'
+    WHERE subject = 'ACCOUNT' AND is_long_enough
 ), spread AS (
     SELECT *, greatest(0.005, (weeks * least(1, mean / 20) * least(greatest(dispersion, 0), 2) + 6 * usual_dispersion)
                / (weeks * least(1, mean / 20) + 6)) AS variability,
            greatest(0.005, (fast_weeks * least(1, fast_mean / 20) * least(greatest(fast_dispersion, 0), 2)
                + 6 * usual_dispersion) / (fast_weeks * least(1, fast_mean / 20) + 6)) AS fast_variability
     FROM own CROSS JOIN usual
-), course AS (
-    SELECT subject, account, key, array_agg(ln(events + 0.5) ORDER BY week) AS logs
-    FROM grid WHERE week < 12
-    GROUP BY subject, account, key
-    HAVING count(*) >= 8
-), slope AS (
-    SELECT subject, account, key, (
-        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY (logs[later] - logs[earlier]) / (earlier - later))
-        FROM generate_series(1, cardinality(logs)) AS later
-        CROSS JOIN LATERAL generate_series(later + 1, cardinality(logs)) AS earlier
-    ) AS by_week
-    FROM course
+), pair AS MATERIALIZED (
+    SELECT later, earlier
+    FROM generate_series(1, 11) AS later CROSS JOIN LATERAL generate_series(later + 1, 12) AS earlier
 )
 SELECT subject, account, key,
-       (usual.usual_change - change) / sqrt((1 / (4 * mean + 0.5) + 0.4 * variability) * (1 + 4 / weeks)) AS drop_z,
-       (usual.usual_fast_change - fast_change)
-           / sqrt((1 / (fast_median + 0.5) + fast_variability) * (1 + 1.57 / fast_weeks)) AS drop_z_week,
-       exp(4 * by_week) - 1 AS trend, usual.*
-FROM slope LEFT JOIN spread USING (subject, account, key) CROSS JOIN usual;
+       CASE WHEN is_long_enough THEN
+           (usual_change - change) / sqrt((1 / (4 * mean + 0.5) + 0.4 * variability) * (1 + 4 / weeks))
+       END AS drop_z,
+       CASE WHEN is_long_enough THEN
+           (usual_fast_change - fast_change)
+               / sqrt((1 / (fast_median + 0.5) + fast_variability) * (1 + 1.57 / fast_weeks))
+       END AS drop_z_week,
+       exp(4 * (
+           SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY (logs[later] - logs[earlier]) / (earlier - later))
+           FROM pair WHERE earlier <= cardinality(logs)
+       )) - 1 AS trend, usual_dispersion, usual_change, usual_fast_change
+FROM spread;
 
 -- name: list_signals
 -- reach: account

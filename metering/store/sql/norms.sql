@@ -1,8 +1,9 @@
 -- name: find_norms
 -- reach: everyone
 -- The norms of a day, if they are kept; when they were computed, and whether the day before was rolled up to its end by then.
--- $1 the day.
-SELECT norms::text AS norms, computed_at, is_complete FROM health_norms WHERE as_of = $1;
+-- $1 the day; $2 when norms were computed that are known already, and are not sent once more, or NULL.
+SELECT CASE WHEN computed_at IS DISTINCT FROM $2::timestamptz THEN norms::text END AS norms, computed_at, is_complete
+FROM health_norms WHERE as_of = $1;
 
 -- name: count_events
 -- reach: everyone
