@@ -1,0 +1,213 @@
+"""Traces below HTTP: which settings they need, what a batch of many requests is in each of them, and what receivers are told."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metering.config import Settings, read_settings
+from metering.errors import ConfigurationError
+from metering.ingest.batch import Writer
+from metering.limits import LIMITS
+from metering.spans import begin
+from metering.store.event_log import EventLog
+from metering.store.pool import Database
+from metering.store.queries import all_statements
+from metering.store.traced_connection import name_of, rows_of
+from metering.traces import open_traces
+from tests.collecting import Collector, collecting
+from tests.conftest import ENGINES, Server, clean_environment
+from tests.metering.ingest.test_fairness import Clients
+from tests.metering.outbox.posting import posting
+from tests.metering.outbox.receiver import Received, answer, receiving
+
+ROOT = Path(__file__).parents[2]
+ADDRESS = "http://127.0.0.1:4318/v1/traces"
+
+
+def traced(server: Server, scenario: Callable[[Database], Coroutine[Any, Any, None]]) -> Collector:
+    """Play a scenario in which traces are collected, and return what was."""
+
+    async def played(url: str, address: str) -> None:
+        settings = Settings(database_url=url, traces_url=address)
+        async with asyncio.timeout(60), open_traces(settings, LIMITS, "test:1"):
+            database = await Database.connect(settings, LIMITS)
+            try:
+                await scenario(database)
+            finally:
+                await database.close()
+
+    with collecting() as collector, server.cloned() as url:
+        asyncio.run(played(url, collector.url))
+    return collector
+
+
+def test_requests_of_one_batch_link_to_it(servers: dict[str, Server]) -> None:
+    """Two requests that are committed together have one batch: it is a part of the first, and the other and it link to each
+    other; its statements are sent once.
+    """
+
+    async def scenario(database: Database) -> None:
+        writer = Writer(EventLog(database), LIMITS)
+        clients = Clients(writer, LIMITS)
+        requests = []
+        for sender, events in (("one", 2), ("other", 3)):
+            with begin(f"request of {sender}"):
+                requests.append(clients.send(sender, 0, events))
+        await asyncio.sleep(0)
+        assert 5 == writer.events
+        writer.start()
+        await asyncio.gather(*requests)
+        await writer.close()
+
+    collector = traced(servers[ENGINES[0]], scenario)
+    first, second = (collector.one(f"request of {sender}") for sender in ("one", "other"))
+    waiting, other = (collector.one("write events", each.trace_id) for each in (first, second))
+    batch = collector.one("write batch")
+
+    assert waiting.is_below(first)
+    assert other.is_below(second)
+    assert batch.is_below(waiting)
+    assert 2 == batch.attributes["metering.requests"]
+    assert ((other.trace_id, other.span_id),) == batch.links
+    assert ((batch.trace_id, batch.span_id),) == other.links
+    assert () == waiting.links
+    assert 5 == collector.one("COPY event").attributes["metering.rows"]
+    assert collector.one("COPY event").is_below(batch)
+
+
+def test_a_receiver_is_told_the_span_of_its_delivery(servers: dict[str, Server]) -> None:
+    """A webhook carries the `traceparent` of the attempt, which is a span below the run that sent it, with the status that was
+    answered; one that is not taken has failed.
+    """
+    received: list[Received] = []
+
+    async def refuse(_received: Received) -> str:
+        return answer(500)
+
+    async def scenario(database: Database) -> None:
+        async with posting(database) as post, receiving() as taking, receiving(refuse) as refusing:
+            await post.put("taking", taking.url, types=("test",))
+            await post.put("refusing", refusing.url, types=("test",))
+            await post.publish()
+            await post.dispatcher.run()
+            received.extend([*taking.received, *refusing.received])
+
+    collector = traced(servers[ENGINES[0]], scenario)
+    deliveries = {each.attributes["http.response.status_code"]: each for each in collector.named("delivery")}
+    runs = collector.named("loop deliveries")
+
+    assert [f"00-{deliveries[status].trace_id}-{deliveries[status].span_id}-01" for status in (204, 500)] == [
+        each.headers["traceparent"] for each in received
+    ]
+    assert (False, True) == (deliveries[204].failed, deliveries[500].failed)
+    assert "500" == deliveries[500].attributes["error.type"]
+    assert all(any(each.is_below(run) for run in runs) for each in deliveries.values())
+
+
+def test_without_a_place_nothing_is_traced(servers: dict[str, Server]) -> None:
+    """A share of nothing begins no trace, and a statement outside of all spans is none."""
+
+    async def scenario(database: Database) -> None:
+        async with database.connection() as connection:
+            assert 1 == await connection.fetchval("SELECT 1")
+        with begin("told"):
+            pass
+        async with open_traces(Settings(traces_url=ADDRESS, traces_share=0.0), LIMITS, "test:2"):
+            with begin("untold") as span:
+                assert span is not None
+                assert not span.records
+
+    collector = traced(servers[ENGINES[0]], scenario)
+
+    assert ["told"] == [each.name for each in collector.spans]
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", "BEGIN"),
+        ("COMMIT;", "COMMIT"),
+        ("SET LOCAL enable_nestloop = off", "SET"),
+        ("SELECT pg_try_advisory_lock($1)", "SELECT"),
+        ("-- reach: account\nSELECT sum(x) FROM usage_day JOIN event USING (account)", "SELECT event, usage_day"),
+        ("WITH part AS (SELECT * FROM usage_day) SELECT * FROM part, unnest($1) FROM unnest ($2)", "WITH usage_day"),
+        ("INSERT INTO event SELECT 'it''s FROM acme' WHERE x = 'FROM acme'", "INSERT event"),
+        ("nothing at all", "SQL"),
+    ],
+)
+def test_a_built_statement_is_told_by_its_verb_and_tables(statement: str, name: str) -> None:
+    """What is built has no name: its first word and its tables are told, and nothing that stands in quotes or comments."""
+    assert name == name_of(statement)
+
+
+def test_a_static_statement_is_told_by_its_name() -> None:
+    """Every statement of sql/*.sql is told as its file and its name in it."""
+    assert {name: name for name in all_statements()} == {name: name_of(text) for name, text in all_statements().items()}
+
+
+@pytest.mark.parametrize(
+    ("status", "rows"), [("INSERT 0 5", 5), ("COPY 12", 12), ("UPDATE 0", 0), ("COMMIT", None), ("", None)]
+)
+def test_rows_are_read_from_the_status(status: str, rows: int | None) -> None:
+    """The server's word for what it did ends in how many rows it changed, where it changed any."""
+    assert ({} if rows is None else {"metering.rows": rows}) == rows_of(status)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:4318/v1/traces",
+        "http://127.0.0.1:4318",
+        "http://127.0.0.1:4318/",
+        "http://user:hushhush@collector/v1/traces",
+        "https://collector/v1/traces?key=hushhush",
+        "https://collector/v1/traces#hushhush",
+        "ftp://collector/v1/traces",
+    ],
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    """What has no path, or could hold a secret, is refused by the variable's name and is not repeated; a share is 0 to 1."""
+    with pytest.raises(ConfigurationError) as refused:
+        read_settings({"METERING_TRACES_URL": address, "METERING_TRACES_SHARE": "1.5"})
+
+    faults = sorted(refused.value.faults)
+    assert ["METERING_TRACES_SHARE=1.5", "METERING_TRACES_URL"] == [fault.partition(":")[0] for fault in faults]
+    assert "hushhush" not in faults[1]
+
+
+def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
+    """Where the extra's packages are not installed, a start with an address fails before anything begins, and says what to
+    install; without an address nothing is missed.
+    """
+    installed = Path(sysconfig.get_path("purelib"))
+    for entry in installed.iterdir():
+        if not entry.name.startswith("opentelemetry"):
+            (tmp_path / entry.name).symlink_to(entry)
+    # Without `site` nothing is found but what is named here.
+    found = os.pathsep.join([str(ROOT), str(tmp_path)])
+
+    def told(**variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-S", "-c", "from metering.cli import main; main()", "work"],
+            env=clean_environment(PYTHONPATH=found, METERING_DATABASE_URL="postgresql://127.0.0.1:1/none", **variables),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    missed, fine = told(METERING_TRACES_URL=ADDRESS), told()
+    words = "METERING_TRACES_URL: needs opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http; install metering[tracing]"
+
+    # Without the database that it was told it gets so far.
+    assert (2, 1) == (missed.returncode, fine.returncode)
+    assert words in missed.stderr
+    assert "TRACES" not in fine.stderr
