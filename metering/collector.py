@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Link, SpanKind, StatusCode, Tracer, format_span_id, format_trace_id, set_span_in_context
 from opentelemetry.trace import Span as RecordedSpan
@@ -71,7 +71,7 @@ def _resource(process: str) -> Resource:
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
-async def _end(provider: TracerProvider, exporter: OTLPSpanExporter, seconds: int) -> None:
+async def _end(provider: TracerProvider, exporter: SpanExporter, seconds: int) -> None:
     """Send what is left. Where it takes too long it is given up: the thread does not keep the process from ending."""
     sending = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
     sending.start()
