@@ -2,19 +2,23 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
 import pytest
 
+from metering.cli.work import _work
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
 from metering.ingest.batch import Writer
 from metering.limits import LIMITS
+from metering.loops import this_process
 from metering.spans import begin
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
@@ -103,9 +107,12 @@ def test_a_receiver_is_told_the_span_of_its_delivery(servers: dict[str, Server])
     deliveries = {each.attributes["http.response.status_code"]: each for each in collector.named("delivery")}
     runs = collector.named("loop deliveries")
 
-    assert [f"00-{deliveries[status].trace_id}-{deliveries[status].span_id}-01" for status in (204, 500)] == [
-        each.headers["traceparent"] for each in received
+    told = [each.headers["traceparent"].rpartition("-") for each in received]
+    assert [f"00-{deliveries[status].trace_id}-{deliveries[status].span_id}" for status in (204, 500)] == [
+        parent for parent, _, _ in told
     ]
+    # Of the flags the first says that it is recorded.
+    assert [1, 1] == [int(flags, 16) & 1 for _, _, flags in told]
     assert (False, True) == (deliveries[204].failed, deliveries[500].failed)
     assert "500" == deliveries[500].attributes["error.type"]
     assert all(any(each.is_below(run) for run in runs) for each in deliveries.values())
@@ -127,6 +134,67 @@ def test_without_a_place_nothing_is_traced(servers: dict[str, Server]) -> None:
     collector = traced(servers[ENGINES[0]], scenario)
 
     assert ["told"] == [each.name for each in collector.spans]
+
+
+def test_background_work_is_traced_until_it_is_told_to_stop(servers: dict[str, Server]) -> None:
+    """`metering work` sends the runs of its loops by its own name, also what is left when SIGTERM ends it."""
+
+    async def worked(url: str, address: str) -> None:
+        working = asyncio.create_task(_work(Settings(database_url=url, traces_url=address)))
+        connection = await asyncpg.connect(url)
+        async with asyncio.timeout(30):
+            # Once a run is on record it listens to signals.
+            while not await connection.fetchval("SELECT count(*) FROM background_loop WHERE name = 'refresh'"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await working
+        await connection.close()
+
+    with collecting() as collector, servers[ENGINES[0]].cloned() as url:
+        asyncio.run(worked(url, collector.url))
+
+    assert {this_process()} == {each.process for each in collector.named("loop refresh")}
+    assert collector.below(collector.named("loop refresh")[0])
+
+
+_HUNG: Final = """
+import asyncio, sys
+import msgspec
+from metering.config import Settings
+from metering.limits import LIMITS
+from metering.loops import this_process
+from metering.spans import begin
+from metering.telemetry import configure_logs
+from metering.traces import open_traces
+
+async def main():
+    limits = msgspec.structs.replace(LIMITS, trace_export_seconds_max=600, trace_flush_seconds_max=1)
+    async with open_traces(Settings(traces_url=sys.argv[1]), limits, "hung"):
+        for number in range(10 * limits.trace_spans_max):
+            with begin("work"):
+                pass
+    print("done")
+
+configure_logs("warning")
+asyncio.run(main())
+"""
+
+
+def test_a_collector_that_hangs_holds_up_no_work_and_no_end() -> None:
+    """A collector takes a request and never answers: spans that find no room are dropped, the work is done, and the process
+    ends, with the request under way.
+    """
+    with collecting(answers=False) as collector:
+        # Far less than the request may take.
+        ran = subprocess.run(
+            [sys.executable, "-c", _HUNG, collector.url], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert collector.asked.is_set()
+        assert [] == collector.spans
+
+    assert "done\n" == ran.stdout
+    assert "Queue full, dropping Span" in ran.stderr
+    assert "spans_given_up" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,32 +250,38 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     assert "hushhush" not in faults[1]
 
 
+_READ = """
+import sys
+from metering.config import read_settings
+from metering.errors import ConfigurationError
+
+read_settings({})
+try:
+    read_settings({"METERING_TRACES_URL": sys.argv[1]})
+except ConfigurationError as error:
+    print(*error.faults)
+"""
+
+
 def test_without_the_extra_it_is_said_what_to_install(tmp_path: Path) -> None:
-    """Where the extra's packages are not installed, a start with an address fails before anything begins, and says what to
-    install; without an address nothing is missed.
+    """Where the extra's packages are not installed, settings with an address are at fault, and say what to install; without one
+    nothing is missed.
     """
-    installed = Path(sysconfig.get_path("purelib"))
-    for entry in installed.iterdir():
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
         if not entry.name.startswith("opentelemetry"):
             (tmp_path / entry.name).symlink_to(entry)
     # Without `site` nothing is found but what is named here.
     found = os.pathsep.join([str(ROOT), str(tmp_path)])
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", _READ, ADDRESS],
+        env=clean_environment(PYTHONPATH=found),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
 
-    def told(**variables: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-S", "-c", "from metering.cli import main; main()", "work"],
-            env=clean_environment(PYTHONPATH=found, METERING_DATABASE_URL="postgresql://127.0.0.1:1/none", **variables),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    missed, fine = told(METERING_TRACES_URL=ADDRESS), told()
-    words = "METERING_TRACES_URL: needs opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http; install metering[tracing]"
-
-    # Without the database that it was told it gets so far.
-    assert (2, 1) == (missed.returncode, fine.returncode)
-    assert words in missed.stderr
-    assert "TRACES" not in fine.stderr
+    assert (
+        "METERING_TRACES_URL: needs opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http; "
+        "install metering[tracing], or unset the variable.\n"
+    ) == ran.stdout
