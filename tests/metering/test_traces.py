@@ -162,13 +162,14 @@ import asyncio, sys
 import msgspec
 from metering.config import Settings
 from metering.limits import LIMITS
-from metering.loops import this_process
 from metering.spans import begin
 from metering.telemetry import configure_logs
 from metering.traces import open_traces
 
 async def main():
-    limits = msgspec.structs.replace(LIMITS, trace_export_seconds_max=600, trace_flush_seconds_max=1)
+    limits = msgspec.structs.replace(
+        LIMITS, trace_spans_max=256, trace_batch_spans_max=64, trace_export_seconds_max=600, trace_flush_seconds_max=1
+    )
     async with open_traces(Settings(traces_url=sys.argv[1]), limits, "hung"):
         for number in range(10 * limits.trace_spans_max):
             with begin("work"):
