@@ -13,6 +13,7 @@ from graphql_api.cost import Cost
 from graphql_api.media_types import MediaType
 from graphql_api.problems import invalid_input
 from metering import errors
+from metering.spans import here
 from metering.telemetry import logger, note
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -45,7 +46,12 @@ def body_of(result: ExecutionResult, cost: Cost | None = None) -> dict[str, Any]
     body: dict[str, Any] = {}
     if result.errors:
         body["errors"] = [formatted(error) for error in result.errors]
-        note(errors=sorted({str(error["extensions"]["code"]) for error in body["errors"]}))
+        codes = sorted({str(error["extensions"]["code"]) for error in body["errors"]})
+        note(errors=codes)
+        span = here()
+        if span is not None:
+            span.tell({"metering.errors": codes})
+            span.fail(codes[0])
     if not is_request_error(result):
         body["data"] = result.data
         if cost is not None:

@@ -18,15 +18,19 @@ from graphql_api.http import GraphQLEndpoint
 from graphql_api.metrics import MetricsEndpoint
 from graphql_api.security_headers import SecurityHeaders
 from graphql_api.stopping import told
+from graphql_api.traced import Traced
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError
 from metering.ingest.http import describe
 from metering.limits import LIMITS, Limits
+from metering.loops import this_process
 from metering.metrics import REQUEST_SECONDS, STATEMENTS, Counters
 from metering.probes import Status
 from metering.service import Service, open_service
 from metering.siblings import Siblings
+from metering.spans import Traces
 from metering.telemetry import STATEMENTS_NOTED, begin_request, configure_logs, logger
+from metering.traces import open_traces
 
 Part = TypeVar("Part")
 # Requests are counted by these paths; all others together, for there is no end of them.
@@ -56,7 +60,9 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
         Route("/metrics", running.metrics),
         Route("/openapi.json", describe(limits)),
     ]
-    served = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
+    served: ASGIApp = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
+    if settings.traces_url is not None:
+        served = Traced(served, lambda: running.traces)
     return SecurityHeaders(RequestLog(served, running.counters), behind_tls=settings.behind_tls)
 
 
@@ -71,6 +77,7 @@ class _Running:
         self._metrics: MetricsEndpoint | None = None
         self.editor = Editor()
         self._service: Service | None = None
+        self._traces: Traces | None = None
         self.events = _Endpoint(lambda: self.service.events)
         self._graphql: GraphQLEndpoint | None = None
         self.graphql = _Endpoint(lambda: self._opened(self._graphql))
@@ -80,6 +87,11 @@ class _Running:
         """The open service."""
         return self._opened(self._service)
 
+    @property
+    def traces(self) -> Traces:
+        """What spans go below, where they are collected."""
+        return self._opened(self._traces)
+
     def _opened(self, part: Part | None) -> Part:
         assert part is not None, "requests come after the start"
         return part
@@ -87,7 +99,10 @@ class _Running:
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Open the service, and close it when the application ends."""
-        async with open_service(self._settings, self._limits, self.counters) as self._service:
+        async with (
+            open_traces(self._settings, self._limits, this_process()) as self._traces,
+            open_service(self._settings, self._limits, self.counters) as self._service,
+        ):
             self._metrics = MetricsEndpoint(self._service, self._siblings, self._settings)
             # Now: a list of documents that cannot be answered is known at the start.
             self._graphql = GraphQLEndpoint(self._service, self._settings, self.editor)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -35,6 +35,7 @@ from metering.keys import Caller
 from metering.metrics import QUESTION_SECONDS
 from metering.reach import NOTHING, Reach
 from metering.service import Service
+from metering.spans import Kind, Span, begin, here
 from metering.telemetry import note
 
 _BODY_TYPE: Final = "application/json"
@@ -132,12 +133,13 @@ class GraphQLEndpoint:
         cost = self._cost(caller)
         # Who asked for a change and went away has asked for it all the same.
         gone = disconnected(request.receive) if operation.kind is OperationType.QUERY else None
-        work = self._execute(operation, caller, cost, body_bytes)
-        try:
-            result = await within(self._limits.graphql_seconds_max, work, gone)
-        except errors.TimeLimitError as error:
-            result = refused(error)
-        return response_of(result, media_type, cost)
+        with _traced(operation):
+            work = self._execute(operation, caller, cost, body_bytes)
+            try:
+                result = await within(self._limits.graphql_seconds_max, work, gone)
+            except errors.TimeLimitError as error:
+                result = refused(error)
+            return response_of(result, media_type, cost)
 
     def _understand(self, asked: GraphQLRequest, allowed: Collection[OperationType]) -> Operation | ExecutionResult:
         """The operation that is asked for, or what is wrong with it. Raises BodyError where it is not allowed here."""
@@ -200,8 +202,10 @@ class GraphQLEndpoint:
             if isinstance(operation, ExecutionResult):
                 yield body_of(operation)
             elif operation.kind is not OperationType.SUBSCRIPTION:
-                work = self._execute(operation, caller, cost, body_bytes)
-                yield body_of(await within(self._limits.graphql_seconds_max, work), cost)
+                with _traced(operation):
+                    work = self._execute(operation, caller, cost, body_bytes)
+                    body = body_of(await within(self._limits.graphql_seconds_max, work), cost)
+                yield body
             else:
                 asker = Asker(self.live, lambda: self._caller(authorization))
                 context = Context(
@@ -261,6 +265,19 @@ class _Connected:
                 await self._response(scope, receive, send)
         except errors.LiveFullError as error:
             await response_of(refused(error), MediaType.JSON)(scope, receive, send)
+
+
+def _traced(operation: Operation) -> AbstractContextManager[Span | None]:
+    """An operation as a span: its name and its fields at the root, which the schema has; never its variables."""
+    name = (operation.name or "")[:_NAME_CHARS_MAX]
+    attributes = {
+        "graphql.operation.type": operation.kind.value,
+        "graphql.operation.name": name,
+        "metering.root_fields": operation.root_names,
+    }
+    # Over a WebSocket there is no request around it.
+    kind = Kind.SERVER if here() is None else Kind.INTERNAL
+    return begin(f"{operation.kind.value} {name}".rstrip(), attributes, kind)
 
 
 def _read_address(request: Request) -> GraphQLRequest:

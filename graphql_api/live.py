@@ -10,6 +10,7 @@ import msgspec
 from metering.errors import LiveFullError
 from metering.keys import Caller
 from metering.limits import Limits
+from metering.spans import begin
 
 
 class Live:
@@ -66,7 +67,8 @@ class Live:
         Raises TimeoutError when reading takes longer than one operation may.
         """
         async with self._turns, asyncio.timeout(self._limits.graphql_seconds_max):
-            yield
+            with begin("live reading"):
+                yield
 
     async def rest(self, seconds: float) -> bool:
         """Wait so long, or until the process stops; whether it goes on."""

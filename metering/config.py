@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
 
@@ -52,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: Literal["auto", "json", "text"] = "auto"
     # What Prometheus shows at /metrics as its bearer token; unset means that only keys are taken which reach everything.
     metrics_key: str | None = None
+    # Where spans are sent, as OTLP over HTTP; unset means that nothing is traced. And of how many traces that begin here.
+    traces_url: str | None = None
+    traces_share: float = 1.0
     # Whether this process does background work too; where none of those that serve does, `metering work` has to run.
     work: bool = True
     # How often the refresher looks for work; figures are exact at any setting, only the tail read raw grows.
@@ -141,12 +145,17 @@ _RANGES: Final = {
     "notify_seconds": (0.05, 3_600),
     "graphql_cost_per_second": (1, 1_000_000_000),
     "jwt_leeway_seconds": (0, 300),
+    "traces_share": (0, 1),
 }
 _SHOWN_KEY_CHARS_MIN: Final = 16
 # As many as the hashes have that they are the keys of.
 _SECRET_BYTES_MIN: Final = 32
 # Who can change the answer to a request can sign tokens.
 _SAFE_ADDRESS: Final = re.compile(r"https://|http://(?:localhost|127\.0\.0\.1|\[::1\])[:/]")
+# Whatever sends to it may tell the address in its log, so nothing secret may be in it.
+_COLLECTOR: Final = re.compile(r"https?://[^/?#@\s]+/[^?#@\s]+")
+# What the extra `tracing` installs, and nothing else does.
+_TRACING: Final = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 
 def _faults_of(values: Mapping[str, object]) -> list[str]:
@@ -178,7 +187,7 @@ def _faults_of(values: Mapping[str, object]) -> list[str]:
         if isinstance(secret := values.get(name), str)
         and (len(secret) < _SHOWN_KEY_CHARS_MIN or not secret.isascii() or " " in secret)
     ]
-    return [*faults, *_secret_faults(values), *_token_faults(values)]
+    return [*faults, *_secret_faults(values), *_token_faults(values), *_trace_faults(values)]
 
 
 def _secret_faults(values: Mapping[str, object]) -> list[str]:
@@ -188,6 +197,33 @@ def _secret_faults(values: Mapping[str, object]) -> list[str]:
         for name in ("key_secret", "jwt_secret")
         if isinstance(secret := values.get(name), str) and len(secret.encode()) < _SECRET_BYTES_MIN
     ]
+
+
+def _trace_faults(values: Mapping[str, object]) -> list[str]:
+    """Spans are sent to an address without secrets, by packages that are installed."""
+    url = values.get("traces_url")
+    if not isinstance(url, str):
+        return []
+    faults = []
+    if not _COLLECTOR.fullmatch(url):
+        faults.append(
+            f"{PREFIX}TRACES_URL: must be an address like http://127.0.0.1:4318/v1/traces, with its path, and without a "
+            "user, a password, `?` or `#`; headers for the collector are set with OTEL_EXPORTER_OTLP_TRACES_HEADERS."
+        )
+    missing = [name for name in _TRACING if not _is_installed(name)]
+    if missing:
+        faults.append(
+            f"{PREFIX}TRACES_URL: needs {' and '.join(missing)}; install metering[tracing], or unset the variable."
+        )
+    return faults
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _token_faults(values: Mapping[str, object]) -> list[str]:

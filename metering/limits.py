@@ -191,6 +191,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # One answer to Prometheus, which gives up after ten seconds: it is told that the database is away.
     scrape_seconds_max: int = 5
 
+    # Spans, where traces are collected: so many wait in a process, and further ones are dropped; so many are sent together, so
+    # often; and how long that may take, at the end of the process too.
+    trace_spans_max: int = 4_096
+    trace_batch_spans_max: int = 512
+    trace_gather_seconds: int = 2
+    trace_export_seconds_max: int = 5
+    trace_flush_seconds_max: int = 2
+
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20

@@ -5,6 +5,7 @@ for each loop, so that every process can say how all of them fare, whichever run
 import os
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 from metering.errors import DatabaseUnavailableError, MeteringError
 from metering.limits import Limits
+from metering.spans import Span, begin
 from metering.store.pool import Database
 from metering.store.queries import sql
 from metering.telemetry import logger
@@ -61,6 +63,11 @@ async def read_loops(database: Database) -> list[Loop]:
 def this_process() -> str:
     """How this process is named on record: its machine, and its number there."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def traced_run(name: str) -> AbstractContextManager[Span | None]:
+    """A run of this loop, as a span."""
+    return begin(f"loop {name}", {"metering.loop": name})
 
 
 class LoopLog:

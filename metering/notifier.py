@@ -15,7 +15,7 @@ from typing import Final
 from metering.alerts.evaluate import Evaluator
 from metering.lead import Lead
 from metering.limits import Limits
-from metering.loops import LoopLog
+from metering.loops import LoopLog, traced_run
 from metering.outbox.dispatch import Dispatcher, forget_older
 from metering.store.pool import Database
 from metering.telemetry import logger
@@ -97,7 +97,8 @@ class Notifier:
                 await self._lead.ours.wait()
             started, started_at = time.monotonic(), self._clock()
             try:
-                changes = await self._evaluator.run(published=self._woken.set)
+                with traced_run("alerts"):
+                    changes = await self._evaluator.run(published=self._woken.set)
                 now = self._clock()
                 if changes is not None and now >= forgot_at + _FORGETTING_EVERY:
                     await self._forget(now)

@@ -5,6 +5,7 @@ What is said of a request in its line is noted where it comes to light, in the c
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal
 
@@ -78,6 +79,11 @@ def note(**facts: object) -> None:
     noted = _FACTS.get()
     if noted is not None:
         noted.update(facts)
+
+
+def noted() -> Mapping[str, Any]:
+    """What was said up to now of the request that is being answered; of none, nothing."""
+    return _FACTS.get() or {}
 
 
 def note_statement() -> None:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from metering.health.scorer import Scorer
 from metering.lead import Lead
 from metering.limits import Limits
-from metering.loops import LoopLog
+from metering.loops import LoopLog, traced_run
 from metering.retention import Retention
 from metering.rollups.refresh import Refresher
 from metering.store.pool import Database
@@ -156,7 +156,8 @@ class Worker:
                 await self._lead.ours.wait()
             started_at = datetime.now(UTC)
             try:
-                done = await work
+                with traced_run(name):
+                    done = await work
                 await self._log.ran(name, started_at)
             except Exception as error:  # noqa: BLE001 - the loops outlive it, reads stay exact, and the next run does it again
                 await self._log.failed(name, started_at, error)

@@ -11,6 +11,7 @@ from metering.config import Settings, read_settings
 from metering.limits import LIMITS
 from metering.loops import this_process
 from metering.telemetry import configure_logs
+from metering.traces import open_traces
 
 
 def work(*, data_dir: Path | None = None) -> None:
@@ -38,6 +39,6 @@ async def _work(settings: Settings) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    async with background_work(settings, LIMITS):
+    async with open_traces(settings, LIMITS, this_process()), background_work(settings, LIMITS):
         say(f"Working: {this_process()}")
         await told_to_stop.wait()

@@ -6,6 +6,7 @@ Senders are served in turns, and when the queue is full it is the one with most 
 
 import asyncio
 import time
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -15,6 +16,7 @@ from metering.ingest.receipts import Receipt
 from metering.ingest.write import Submission, write_batch
 from metering.limits import Limits
 from metering.metrics import COMMIT_SECONDS, UNWRITTEN, Counters
+from metering.spans import Span, part, together
 from metering.store.event_log import EventLog
 from metering.telemetry import logger
 
@@ -22,6 +24,8 @@ from metering.telemetry import logger
 class _Waiting(msgspec.Struct, frozen=True):
     submission: Submission
     receipt: "asyncio.Future[Receipt]"
+    # Of whoever waits, where that is traced.
+    span: Span | None
 
 
 class Writer:
@@ -81,7 +85,11 @@ class Writer:
             return Receipt(0, 0, ())
         if self._closing:
             raise WriterFullError("The service is stopping.")
-        waiting = _Waiting(submission, asyncio.get_running_loop().create_future())
+        with part("write events", {"metering.events": size}) as span:
+            return await self._written(_Waiting(submission, asyncio.get_running_loop().create_future(), span), sender)
+
+    async def _written(self, waiting: _Waiting, sender: str) -> Receipt:
+        size = waiting.submission.size
         sent_away = self._queue.put(sender, waiting, size, self._room(size))
         if sent_away is None:
             raise self._full(sender)
@@ -136,7 +144,8 @@ class Writer:
         started = time.perf_counter()
         try:
             submissions = [waiting.submission for waiting in batch]
-            receipts = await write_batch(self._log, submissions, self._limits, look_first=self._look_first)
+            with _traced(batch):
+                receipts = await write_batch(self._log, submissions, self._limits, look_first=self._look_first)
         except DatabaseUnavailableError as error:
             self._counters.count(UNWRITTEN)
             _fail(batch, error)
@@ -156,6 +165,12 @@ class Writer:
             for waiting, receipt in zip(batch, receipts, strict=True):
                 if not waiting.receipt.done():
                     waiting.receipt.set_result(receipt)
+
+
+def _traced(batch: list[_Waiting]) -> AbstractContextManager[Span | None]:
+    """One transaction of many requests: a part of the first, to which the others link."""
+    spans = [waiting.span for waiting in batch if waiting.span is not None]
+    return together("write batch", spans, {"metering.requests": len(batch)})
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from metering.errors import VaultError
 from metering.events import in_utc
 from metering.limits import Limits
-from metering.loops import NOTED_EVERY, this_process
+from metering.loops import NOTED_EVERY, this_process, traced_run
 from metering.outbox import event as events
 from metering.outbox import slack
 from metering.outbox.courier import Courier
@@ -29,6 +29,7 @@ from metering.outbox.publish import publish
 from metering.outbox.schedule import Again, Answer, Delivered, GivenUp, Gone, verdict
 from metering.outbox.signature import signed_headers
 from metering.outbox.vault import Vault
+from metering.spans import Kind, Span, begin, here
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.turns import alone
@@ -100,7 +101,8 @@ class Dispatcher:
             self._noted_at = _NEVER
             try:
                 while True:
-                    await self._turn(connection)
+                    with traced_run("deliveries"):
+                        await self._turn(connection)
                     if self._sending:
                         await self._wait(woken, seconds)
                     elif woken is None:
@@ -173,7 +175,10 @@ class Dispatcher:
         at = self._clock()
         started = asyncio.get_running_loop().time()
         try:
-            answer = await self._sent(due, at)
+            with begin("delivery", {"metering.attempt": due.attempts + 1}, Kind.CLIENT) as span:
+                answer = await self._sent(due, at)
+                if span is not None:
+                    _tell(span, answer)
         except Exception as error:  # noqa: BLE001 - it is logged, and stands in the log of deliveries
             logger().error("delivery_broken", destination=due.destination, exc_info=error)
             answer = Answer(fault=type(error).__name__)
@@ -193,6 +198,8 @@ class Dispatcher:
             headers = {"Content-Type": events.CONTENT_TYPE, **signed}
             if opened.bearer is not None:
                 headers["Authorization"] = f"Bearer {opened.bearer}"
+            if (span := here()) is not None:
+                headers["traceparent"] = span.traceparent
         return await self._courier.send(opened.url, headers, body)
 
     async def _record(self, connection: Connection, made: _Attempted) -> None:
@@ -244,6 +251,16 @@ class Dispatcher:
         told = OutboxEvent(type=DISABLED_TYPE, subject=f"destination/{due.destination}", data=data)
         await publish(connection, told, now)
         logger().error("destination_disabled", destination=due.destination, reason=reason)
+
+
+def _tell(span: Span, answer: Answer) -> None:
+    """How an attempt ended; what was answered besides its status is nobody's concern."""
+    if answer.status is None:
+        span.fail("unanswered")
+        return
+    span.tell({"http.response.status_code": answer.status})
+    if not isinstance(verdict(1, answer, 0.0), Delivered):
+        span.fail(str(answer.status))
 
 
 # A receiver that is gone leaves what waits waiting: the destination is given up, and may be put again.

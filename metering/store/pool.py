@@ -13,6 +13,7 @@ from metering.store.door import Door
 from metering.store.engine import Engine, engine_of
 from metering.store.faults import translated
 from metering.store.told_connection import ToldConnection
+from metering.store.traced_connection import TracedConnection
 
 # The driver waits so many times as long for PostgreSQL to say that a statement took too long.
 SILENCE_FACTOR: Final = 2
@@ -36,7 +37,7 @@ class Database:
         with translated():
             pool = await asyncpg.create_pool(
                 settings.database_url,
-                connection_class=ToldConnection,
+                connection_class=ToldConnection if settings.traces_url is None else TracedConnection,
                 min_size=1,
                 max_size=settings.pool_connections,
                 timeout=limits.database_connect_seconds_max,
