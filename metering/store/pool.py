@@ -48,6 +48,8 @@ class Database:
                     "TimeZone": "UTC",
                     # The writers' protocol (docs/adr/0004) needs a new snapshot for each statement.
                     "default_transaction_isolation": "read committed",
+                    # Of questions: what a snapshot begins with puts it in force (sql/rollups.sql).
+                    "metering.statement_timeout": f"{limits.statement_seconds_max}s",
                 },
                 # The driver would reset every session on every release, a round trip: we change only what SET LOCAL does.
                 reset=_keep,
@@ -96,11 +98,6 @@ class Database:
         """A read-only transaction in which every statement sees the same state of the database."""
         async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             yield connection
-
-    @property
-    def statement_timeout(self) -> str:
-        """How long a statement of a question may take, as PostgreSQL is told."""
-        return f"{self._limits.statement_seconds_max}s"
 
 
 @contextmanager
