@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
     running = _Running(settings, limits, siblings)
     routes = [
         Route("/", _to_editor),
+        # For whoever asks for it with a slash behind, and is led here.
         Route("/graphql", running.graphql),
         WebSocketRoute("/graphql", running.graphql),
         Mount(FILES_PATH, running.editor.files),
@@ -56,7 +57,8 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
         Route("/metrics", running.metrics),
         Route("/openapi.json", describe(limits)),
     ]
-    served = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
+    directly = {"/v1/events": running.events, "/graphql": running.graphql}
+    served = _Directly(directly, Starlette(routes=routes, lifespan=running.lifespan))
     return SecurityHeaders(RequestLog(served, running.counters), behind_tls=settings.behind_tls)
 
 
