@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
     running = _Running(settings, limits, siblings)
     routes = [
         Route("/", _to_editor),
+        # For whoever asks for it with a slash behind, and is led here.
         Route("/graphql", running.graphql),
         WebSocketRoute("/graphql", running.graphql),
         Mount(FILES_PATH, running.editor.files),
@@ -60,7 +61,8 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
         Route("/metrics", running.metrics),
         Route("/openapi.json", describe(limits)),
     ]
-    served: ASGIApp = _Directly({"/v1/events": running.events}, Starlette(routes=routes, lifespan=running.lifespan))
+    directly = {"/v1/events": running.events, "/graphql": running.graphql}
+    served: ASGIApp = _Directly(directly, Starlette(routes=routes, lifespan=running.lifespan))
     if settings.traces_url is not None:
         served = Traced(served, lambda: running.traces)
     return SecurityHeaders(RequestLog(served, running.counters), behind_tls=settings.behind_tls)

@@ -5,6 +5,8 @@ list of leaves is completed in one pass, and a list of objects of which only pla
 time; one such object is a list of one. That is all it knows: at anything else (a resolver, an argument, an awaitable, a
 null where none may be, an error, a directive that streams) it stops, and the stock method completes that list from the
 beginning. So whatever is unusual is answered, word by word, as it always was; a test compares the two.
+
+A longer list that is completed item by item pauses between two of them, where others wait for their turn: see turn.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,11 +34,15 @@ from graphql.execution.collect_fields import FieldDetails
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
+from graphql_api.turn import Turn, Unhurried
+
 _NOTHING: Final = frozenset({type(None), type(Undefined)})
 # Values of these types are never awaited; of any other type each value is asked.
 _AT_HAND: Final = frozenset({*_NOTHING, bool, int, float, str, bytes, list, tuple, dict, datetime, Decimal})
 _DEFINITION: Final = "strawberry-definition"
 _TYPENAME: Final = "__typename"
+# Fewer items take no longer than a pause is worth.
+_ITEMS_AT_ONCE: Final = 20
 
 Values = Sequence[Any]
 
@@ -54,8 +60,11 @@ class _Field(msgspec.Struct, frozen=True):
 class BreadthFirstExecutor(StrawberryGraphQLCoreExecutionContext):
     """The stock executor, but for lists of what is simple, and for simple objects."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, turn: Turn | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._turn = turn or Turn()
+        # The selections of lists whose items were awaited.
+        self._awaited: set[int] = set()
         middleware = self.middleware_manager
         self._is_simple = self.abort_signal is None and not (middleware and middleware.middlewares)
         # By type and field: the selected fields, or None where they are not simple.
@@ -79,7 +88,28 @@ class BreadthFirstExecutor(StrawberryGraphQLCoreExecutionContext):
                 completed = None
             if completed is not None:
                 return completed
+            # Where one of the items fails, the stock method sees to those behind it that come later: it has to have them all.
+            if len(result) > _ITEMS_AT_ONCE and not any(map(self.is_awaitable, result)):
+                result = Unhurried(result, self._turn, lambda: id(field_details_list) in self._awaited)
         return super().complete_list_value(return_type, field_details_list, info, path, result, position_context)
+
+    def complete_list_item_value(
+        self,
+        item: Any,
+        complete_results: list[Any],
+        item_type: Any,
+        field_details_list: list[FieldDetails],
+        info: GraphQLResolveInfo[Any],
+        item_path: Any,
+        position_context: Any,
+    ) -> bool:
+        """Complete an item of a list, and note whether it waits."""
+        waits = super().complete_list_item_value(
+            item, complete_results, item_type, field_details_list, info, item_path, position_context
+        )
+        if waits:
+            self._awaited.add(id(field_details_list))
+        return waits
 
     def complete_object_value(
         self,

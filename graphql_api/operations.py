@@ -16,6 +16,7 @@ from graphql_api.answers import refused
 from graphql_api.context import Context
 from graphql_api.documents import Documents
 from graphql_api.executor import BreadthFirstExecutor
+from graphql_api.turn import Turn
 from metering.errors import MeteringError
 
 
@@ -55,6 +56,7 @@ class Operations:
         self._schema = schema
         self._documents = documents
         self._executor = BreadthFirstExecutor if breadth_first else StrawberryGraphQLCoreExecutionContext
+        self._options: dict[str, Any] = {"turn": Turn()} if breadth_first else {}
         self._hide_suggestions = not suggestions
 
     def understand(
@@ -103,6 +105,7 @@ class Operations:
             executor_class=self._executor,
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # it tells them, and narrows no type
             hide_suggestions=self._hide_suggestions,
+            **self._options,
         )
         return result if isinstance(result, ExecutionResult) else await result
 
@@ -123,6 +126,7 @@ class Operations:
             executor_class=self._executor,
             is_awaitable=optimized_is_awaitable,  # as above
             hide_suggestions=self._hide_suggestions,
+            **self._options,
         )
         found = answers if isinstance(answers, AsyncIterator | ExecutionResult) else await answers
         if isinstance(found, ExecutionResult):

@@ -24,7 +24,10 @@ class Amount(Decimal):
     """An amount of money: written with all of its currency's minor digits, where other decimals have no zeros behind."""
 
 
-def _write_decimal(number: Decimal) -> str:
+def _write_decimal(number: Decimal | str) -> str:
+    if isinstance(number, str):
+        # PostgreSQL has written it so already: see Course in metering/rollups/read.py.
+        return number
     return f"{number:f}" if isinstance(number, Amount) else plain(number)
 
 

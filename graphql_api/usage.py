@@ -134,12 +134,12 @@ class UsageColumns:
     events: list[BigInt]
 
 
-class Course(msgspec.Struct, frozen=True):
-    """A series column by column: the bounds of its buckets, and their figures."""
+class Shown(msgspec.Struct, frozen=True):
+    """A series column by column: the bounds of its buckets, and their figures; quantities as text, as scalars.py writes them."""
 
     starts: Sequence[datetime]
     ends: Sequence[datetime]
-    quantities: Sequence[Decimal]
+    quantities: Sequence[str]
     events: Sequence[int]
 
 
@@ -149,17 +149,16 @@ class UsageSeries:
 
     unit: str
     bucket: Bucket
-    course: strawberry.Private[Course]
+    shown: strawberry.Private[Shown]
 
     @strawberry.field(description="Row by row.")
     def points(self) -> list[UsagePoint]:
         """As rows."""
-        course = self.course
+        shown = self.shown
+        quantities = cast("Sequence[DecimalText]", shown.quantities)
         return [
-            UsagePoint(from_=Instant(start), to=Instant(end), quantity=DecimalText(quantity), events=BigInt(events))
-            for start, end, quantity, events in zip(
-                course.starts, course.ends, course.quantities, course.events, strict=True
-            )
+            UsagePoint(from_=Instant(start), to=Instant(end), quantity=quantity, events=BigInt(events))
+            for start, end, quantity, events in zip(shown.starts, shown.ends, quantities, shown.events, strict=True)
         ]
 
     @strawberry.field(description="The same, column by column: smaller and faster, made for charts.")
@@ -167,9 +166,9 @@ class UsageSeries:
         """As columns."""
         # The types of the API's scalars are names for these very values.
         return UsageColumns(
-            from_=cast("list[Instant]", self.course.starts),
-            quantity=cast("list[DecimalText]", self.course.quantities),
-            events=cast("list[BigInt]", self.course.events),
+            from_=cast("list[Instant]", self.shown.starts),
+            quantity=cast("list[DecimalText]", self.shown.quantities),
+            events=cast("list[BigInt]", self.shown.events),
         )
 
 
@@ -191,37 +190,33 @@ class UsageGroup:
     async def series(self, bucket: Bucket, fill: Fill = Fill.ZERO) -> list[UsageSeries]:
         """The group's course: one statement serves all groups of the page."""
         scopes = self.scopes
-        bounds, points = await scopes.once.ask(
+        bounds, of_groups = await scopes.once.ask(
             ("series", bucket),
             lambda: read.read_series(scopes.context.snapshot, scopes.question, scopes.wanted, bucket),
         )
-        of_group = points[self.position]
+        # Both are by unit, in one order.
+        courses = zip(self.group.totals, of_groups[self.position], strict=True)
         return [
-            UsageSeries(unit=total.unit, bucket=bucket, course=_course(bounds, of_group, total.unit, fill))
-            for total in self.group.totals
+            UsageSeries(unit=total.unit, bucket=bucket, shown=_shown(bounds, course, fill)) for total, course in courses
         ]
 
 
-_ZERO: Final = Decimal(0)
+_ZERO: Final = "0"
 
 
-def _course(bounds: Sequence[datetime], points: Sequence[read.SeriesPoint], unit: str, fill: Fill) -> Course:
-    by_bucket = {point.bucket: point for point in points if point.unit == unit}
+def _shown(bounds: Sequence[datetime], course: read.Course, fill: Fill) -> Shown:
+    """A course with its bounds; where there is nothing to fill, its lists as they are."""
+    count = len(bounds) - 1
+    if len(course.buckets) == count:
+        return Shown(bounds[:-1], bounds[1:], course.quantities, course.events)
     if fill is Fill.NONE:
-        found = sorted(by_bucket)
-        return Course(
-            starts=[bounds[index] for index in found],
-            ends=[bounds[index + 1] for index in found],
-            quantities=[by_bucket[index].quantity for index in found],
-            events=[by_bucket[index].events for index in found],
-        )
-    filled = [by_bucket.get(index) for index in range(len(bounds) - 1)]
-    return Course(
-        starts=bounds[:-1],
-        ends=bounds[1:],
-        quantities=[_ZERO if point is None else point.quantity for point in filled],
-        events=[0 if point is None else point.events for point in filled],
-    )
+        starts, ends = ([bounds[bucket + after] for bucket in course.buckets] for after in (0, 1))
+        return Shown(starts, ends, course.quantities, course.events)
+    quantities, events = [_ZERO] * count, [0] * count
+    for bucket, quantity, of_bucket in zip(course.buckets, course.quantities, course.events, strict=True):
+        quantities[bucket] = quantity
+        events[bucket] = of_bucket
+    return Shown(bounds[:-1], bounds[1:], quantities, events)
 
 
 @strawberry.type
@@ -362,7 +357,7 @@ class UsageReport:
         wanted = tuple(group.key for group in page.groups)
         once = Once()
         if page.courses is not None:
-            once.know(("series", page.courses.bucket), (page.courses.bounds, page.courses.points))
+            once.know(("series", page.courses.bucket), (page.courses.bounds, page.courses.of_groups))
         on_page = Scopes(self.context, self.question, wanted, remainder=False, once=once)
         others = Scopes(self.context, self.question, wanted, remainder=True, once=once)
         nodes = [

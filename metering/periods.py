@@ -6,10 +6,12 @@ PostgreSQL's own table of zones may be of another year.
 
 import importlib.resources
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
 from functools import lru_cache
+from itertools import accumulate, groupby, repeat
+from operator import add, sub
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -28,6 +30,49 @@ class Period(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         assert self.start.tzinfo is UTC, "a period's start is in UTC"
         assert self.end.tzinfo is UTC, "a period's end is in UTC"
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """Periods of one width, one after another: so thousands of them are told in three words."""
+
+    start: datetime
+    width: timedelta
+    count: int
+
+    @property
+    def last(self) -> datetime:
+        """Where the last of them begins."""
+        return self.start + self.width * (self.count - 1)
+
+    @property
+    def end(self) -> datetime:
+        """Where the last of them ends."""
+        return self.start + self.width * self.count
+
+    def count_before(self, instant: datetime) -> int:
+        """How many of them end at this instant or before it."""
+        if self.end <= instant:
+            return self.count
+        return 0 if self.start + self.width > instant else (instant - self.start) // self.width
+
+    def part(self, first: int, stop: int) -> "Stretch":
+        """The periods from one on, counted from 0, and before another."""
+        return Stretch(self.start + self.width * first, self.width, stop - first)
+
+    def periods(self) -> Iterator[Period]:
+        """One by one."""
+        starts = (self.start + self.width * place for place in range(self.count))
+        return (Period(start, start + self.width) for start in starts)
+
+
+def stretches(bounds: Sequence[datetime]) -> tuple[Stretch, ...]:
+    """What lies between two bounds and the next two and so on, as stretches; bounds ascend."""
+    found: list[Stretch] = []
+    place = 0
+    for width, of_width in groupby(map(sub, bounds[1:], bounds)):
+        found.append(Stretch(bounds[place], width, sum(1 for _ in of_width)))
+        place += found[-1].count
+    return tuple(found)
 
 
 class Bucket(Enum):
@@ -84,6 +129,12 @@ def bucket_bounds(period: Period, zone: tzinfo, bucket: Bucket) -> tuple[datetim
     return _calendar_bounds(period, zone, bucket)
 
 
+@lru_cache(maxsize=32)
+def bucket_stretches(period: Period, zone: tzinfo, bucket: Bucket) -> tuple[Stretch, ...]:
+    """The same buckets as stretches: one for each change of the zone's offset and one more, or the months one by one."""
+    return stretches(bucket_bounds(period, zone, bucket))
+
+
 def _calendar_bounds(period: Period, zone: tzinfo, bucket: Bucket) -> tuple[datetime, ...]:
     day = _first_day(period.start.astimezone(zone).date(), bucket)
     bounds = [day_start(day, zone)]
@@ -131,7 +182,8 @@ def _clock_bounds(period: Period, zone: tzinfo, step: timedelta) -> tuple[dateti
         if label_changes:
             bounds.append(start)
         count = -((first - end) // step)
-        bounds.extend(first + step * index for index in range(count))
+        if count > 0:
+            bounds.extend(accumulate(repeat(step, count - 1), add, initial=first))
     low = next(index for index in range(len(bounds) - 1, -1, -1) if bounds[index] <= period.start)
     high = next(index for index in range(len(bounds)) if bounds[index] >= period.end)
     return tuple(bounds[low : high + 1])

@@ -12,20 +12,19 @@ taken by a segment that holds all of this.
 What is pending (late events below the horizon) is taken care of by the query itself, in the same snapshot.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from metering.periods import Period
+from metering.periods import Period, Stretch
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
 # Every zone of today is so many of these ahead of UTC or behind it: its days and hours are whole ones of them.
 QUARTER_HOUR: Final = timedelta(minutes=15)
 DAY: Final = timedelta(days=1)
-_QUARTER_MINUTES: Final = 15
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -38,8 +37,22 @@ class Cover(msgspec.Struct, frozen=True):
     raw: tuple[Period, ...]
 
 
-def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) -> Cover:
-    """Cover segments (ascending, not overlapping).
+def clipped(buckets: Iterable[Stretch], period: Period) -> list[Period | Stretch]:
+    """Buckets as far as they lie inside the period: it begins in the first of them, and ends in the last."""
+    segments: list[Period | Stretch] = []
+    for stretch in buckets:
+        first, stop = int(stretch.start < period.start), stretch.count - int(stretch.end > period.end)
+        if first:
+            segments.append(Period(period.start, min(stretch.start + stretch.width, period.end)))
+        if first < stop:
+            segments.append(stretch.part(first, stop))
+        if first <= stop < stretch.count:
+            segments.append(Period(stretch.last, period.end))
+    return segments
+
+
+def cover(segments: Iterable[Period | Stretch], complete_at: datetime, tail_at: datetime) -> Cover:
+    """Cover segments (ascending, not overlapping); a stretch stands for each of its periods.
 
     Every quarter of an hour below `complete_at` is rolled up, and from there every minute below `tail_at`.
     """
@@ -48,15 +61,7 @@ def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) 
     minutes: list[Period] = []
     opened: list[Period] = []
     raw: list[Period] = []
-    for segment in segments:
-        # Of most series every segment is of one part; there may be ten thousand of them.
-        if segment.end <= complete_at and segment.end - segment.start < DAY:
-            if segment.end - segment.start < QUARTER_HOUR:
-                _extend(raw, [segment])
-                continue
-            if _begins_quarter(segment.start) and _begins_quarter(segment.end):
-                _extend(quarters, [segment])
-                continue
+    for segment in _one_by_one(segments, complete_at, quarters, raw):
         inner_days = _whole(segment, DAY, complete_at)
         inner_quarters = _whole(segment, QUARTER_HOUR, complete_at)
         inner_minutes = _tail(segment, complete_at, tail_at)
@@ -76,8 +81,24 @@ def cover(segments: Iterable[Period], complete_at: datetime, tail_at: datetime) 
     return Cover(tuple(days), tuple(quarters), tuple(minutes), tuple(opened), tuple(raw))
 
 
-def _begins_quarter(instant: datetime) -> bool:
-    return not (instant.minute % _QUARTER_MINUTES or instant.second or instant.microsecond)
+def _one_by_one(
+    segments: Iterable[Period | Stretch], complete_at: datetime, quarters: list[Period], raw: list[Period]
+) -> Iterator[Period]:
+    """Segments, but for those that are all of one part and are added to it at once: of most series that is each of thousands."""
+    for segment in segments:
+        stretch = segment if isinstance(segment, Stretch) else Stretch(segment.start, segment.end - segment.start, 1)
+        whole = stretch.count_before(complete_at) if _is_of_one_part(stretch) else 0
+        if whole:
+            part = raw if stretch.width < QUARTER_HOUR else quarters
+            _extend(part, [Period(stretch.start, stretch.start + stretch.width * whole)])
+        yield from stretch.part(whole, stretch.count).periods()
+
+
+def _is_of_one_part(stretch: Stretch) -> bool:
+    """Whether each of its periods is too short for a row of a rollup, or of whole quarters of an hour and no day."""
+    if stretch.width < QUARTER_HOUR:
+        return True
+    return stretch.width < DAY and not stretch.width % QUARTER_HOUR and not (stretch.start - _EPOCH) % QUARTER_HOUR
 
 
 def _whole(segment: Period, width: timedelta, limit: datetime) -> Period | None:

@@ -4,15 +4,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise, starmap
 from typing import Any, Final
 
 import msgspec
 
 from metering.events import Dimension
-from metering.periods import Bucket, Period, bucket_bounds, zone_of
+from metering.periods import Bucket, Period, Stretch, bucket_bounds, bucket_stretches, stretches, zone_of
 from metering.questions import GroupOrder, Question, ValueFilter
-from metering.rollups.cover import Cover, cover
+from metering.rollups.cover import Cover, clipped, cover
 from metering.rollups.retained import Retained, refusal
 from metering.store.event_log import minute_of
 from metering.store.filters import filter_shape, filter_shapes
@@ -58,21 +57,25 @@ class Group(msgspec.Struct, frozen=True):
     order_value: Decimal | None
 
 
-class SeriesPoint(msgspec.Struct, frozen=True):
-    """Figures of one unit in one bucket; `bucket` counts from 0 among the series' bounds."""
+class Course(msgspec.Struct, frozen=True):
+    """Figures of one unit in the buckets that have usage, column by column; lists of one length.
+
+    Quantities are text as rating/exact.py has it plain, and PostgreSQL writes them so: nothing is computed with them.
+    """
 
     unit: str
-    bucket: int
-    quantity: Decimal
-    events: int
+    # They count from 0 among the series' bounds, and ascend.
+    buckets: Sequence[int]
+    quantities: Sequence[str]
+    events: Sequence[int]
 
 
 class Courses(msgspec.Struct, frozen=True):
-    """The series of a page's groups: the bounds of the buckets, and for each group the points that have usage."""
+    """The series of a page's groups: the bounds of the buckets, and for each group a course of each unit."""
 
     bucket: Bucket
     bounds: tuple[datetime, ...]
-    points: list[list[SeriesPoint]]
+    of_groups: list[list[Course]]
 
 
 class GroupPage(msgspec.Struct, frozen=True):
@@ -121,7 +124,7 @@ async def read_groups(
 ) -> GroupPage:
     """The `first` groups in order, from behind `after` on; with their series where a bucket is named, all read at once."""
     bounds = () if bucket is None else series_bounds(question, bucket)
-    segments = [question.period] if bucket is None else _segments(question, bounds)
+    segments = [question.period] if bucket is None else _segments(question, bucket)
     parts = await _parts(snapshot, question, segments, bounds=bounds)
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = groups_statement(
@@ -133,7 +136,9 @@ async def read_groups(
         one_unit=_has_one_unit(question),
         bucketed=bucket is not None,
     )
-    values: dict[str, object] = {"first": first, "order_unit": order.unit, "bounds": bounds}
+    values: dict[str, object] = {"first": first, "order_unit": order.unit}
+    if bucket is not None:
+        values |= _bucket_values(series_stretches(question, bucket))
     if after is not None:
         values["after_value"] = after.order_value
         values |= {f"after_{name}": value for name, value in zip(keys, after.key, strict=True)}
@@ -148,17 +153,12 @@ async def read_groups(
         has_next=bool(rows) and rows[0]["available"] > first,
         remainder=tuple(_total(row) for row in rows if row["position"] is None),
         order_unit=rows[0]["order_unit"] if rows else None,
-        courses=None if bucket is None else Courses(bucket, bounds, [_course(of) for of in groups.values()]),
+        courses=None if bucket is None else Courses(bucket, bounds, [list(map(_course, of)) for of in groups.values()]),
     )
 
 
-def _course(rows: Sequence[Any]) -> list[SeriesPoint]:
-    """The points of a group, whose rows are one for each unit."""
-    return [
-        SeriesPoint(row["unit"], place - 1, quantity, events)
-        for row in rows
-        for place, quantity, events in zip(row["buckets"], row["quantities"], row["counts"], strict=True)
-    ]
+def _course(row: Any) -> Course:
+    return Course(row["unit"], row["buckets"], row["quantities"], row["counts"])
 
 
 def _has_one_unit(question: Question) -> bool:
@@ -169,17 +169,16 @@ def _has_one_unit(question: Question) -> bool:
 
 async def read_series(
     snapshot: Snapshot, question: Question, wanted: Sequence[Key], bucket: Bucket
-) -> tuple[tuple[datetime, ...], list[list[SeriesPoint]]]:
-    """The bounds of the buckets, and for each wanted group the points that have usage, by unit and bucket."""
+) -> tuple[tuple[datetime, ...], list[list[Course]]]:
+    """The bounds of the buckets, and for each wanted group a course of each unit that it has, by unit."""
     bounds = series_bounds(question, bucket)
-    parts = await _parts(snapshot, question, _segments(question, bounds), wanted=wanted, bounds=bounds)
+    parts = await _parts(snapshot, question, _segments(question, bucket), wanted=wanted, bounds=bounds)
     statement = series_statement(parts.shape, tuple(dimension.value for dimension in question.group_by))
-    rows = await parts.fetch(statement, {"bounds": bounds, **_wanted(question, wanted)})
-    points: list[list[SeriesPoint]] = [[] for _ in wanted]
-    for row in rows:
-        point = SeriesPoint(row["unit"], row["bucket"] - 1, row["quantity"], row["events"])
-        points[row["position"] - 1].append(point)
-    return bounds, points
+    values = _bucket_values(series_stretches(question, bucket)) | _wanted(question, wanted)
+    of_groups: list[list[Course]] = [[] for _ in wanted]
+    for row in await parts.fetch(statement, values):
+        of_groups[row["position"] - 1].append(_course(row))
+    return bounds, of_groups
 
 
 def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
@@ -187,10 +186,23 @@ def series_bounds(question: Question, bucket: Bucket) -> tuple[datetime, ...]:
     return bucket_bounds(question.period, zone_of(question.zone_name), bucket)
 
 
-def _segments(question: Question, bounds: Sequence[datetime]) -> list[Period]:
-    """The buckets, of which the first and the last may reach beyond the period."""
-    period = question.period
-    return list(starmap(Period, pairwise([period.start, *bounds[1:-1], period.end])))
+def series_stretches(question: Question, bucket: Bucket) -> tuple[Stretch, ...]:
+    """The same buckets in few words."""
+    return bucket_stretches(question.period, zone_of(question.zone_name), bucket)
+
+
+def _segments(question: Question, bucket: Bucket) -> list[Period | Stretch]:
+    """The buckets, of which the first and the last may reach beyond the period, as far as they lie inside it."""
+    return clipped(series_stretches(question, bucket), question.period)
+
+
+def _bucket_values(buckets: Sequence[Stretch]) -> dict[str, object]:
+    """What a statement makes the starts of buckets of: a thousand of them would take longer to send than to count."""
+    return {
+        "bucket_starts": [stretch.start for stretch in buckets],
+        "bucket_lasts": [stretch.last for stretch in buckets],
+        "bucket_widths": [stretch.width for stretch in buckets],
+    }
 
 
 async def check_retained(snapshot: Snapshot, question: Question, buckets: Iterable[Bucket] = ()) -> None:
@@ -201,7 +213,7 @@ async def check_retained(snapshot: Snapshot, question: Question, buckets: Iterab
     _covered(horizon, horizon.tail_at, question, [question.period], ())
     for bucket in buckets:
         bounds = series_bounds(question, bucket)
-        _covered(horizon, horizon.tail_at, question, _segments(question, bounds), bounds)
+        _covered(horizon, horizon.tail_at, question, _segments(question, bucket), bounds)
 
 
 async def read_distinct(
@@ -225,8 +237,8 @@ async def read_rows(
     """Every group's figures, by bucket where one is asked for, by key and unit: in this order, so many rows at a time."""
     period = question.period
     bounds = (period.start, period.end) if bucket is None else series_bounds(question, bucket)
-    inner = () if bucket is None else bounds
-    parts = await _parts(snapshot, question, _segments(question, bounds), bounds=inner)
+    segments = [period] if bucket is None else _segments(question, bucket)
+    parts = await _parts(snapshot, question, segments, bounds=() if bucket is None else bounds)
     async for rows in _bucketed_rows(parts, question, bounds, rows_held_max):
         yield rows
 
@@ -250,7 +262,7 @@ async def _bucketed_rows(
     bucketed = len(bounds) > _OF_ONE_BUCKET
     keys = tuple(dimension.value for dimension in question.group_by)
     statement = rows_statement(parts.shape, keys, bucketed=bucketed)
-    arguments = statement.arguments({**parts.values, "bounds": bounds})
+    arguments = statement.arguments(parts.values | _bucket_values(stretches(bounds)))
     async with aclosing(parts.snapshot.stream(statement.text, arguments, rows_held_max)) as pages:
         async for rows in pages:
             places = [row["bucket"] - 1 if bucketed else 0 for row in rows]
@@ -275,7 +287,7 @@ class _Parts(msgspec.Struct, frozen=True):
 
     snapshot: Snapshot
     shape: PartsShape
-    values: Mapping[str, object]
+    values: dict[str, object]
     # Where much is pending and no account is asked for, PostgreSQL must not believe that a filter leaves next to nothing.
     hashed: bool
 
@@ -287,7 +299,7 @@ class _Parts(msgspec.Struct, frozen=True):
 async def _parts(
     snapshot: Snapshot,
     question: Question,
-    segments: Sequence[Period],
+    segments: Sequence[Period | Stretch],
     *,
     wanted: Sequence[Key] = (),
     also: frozenset[Dimension] = frozenset(),
@@ -319,7 +331,11 @@ async def _parts(
 
 
 def _covered(
-    horizon: Horizon, tail_at: datetime, question: Question, segments: Sequence[Period], bounds: Sequence[datetime]
+    horizon: Horizon,
+    tail_at: datetime,
+    question: Question,
+    segments: Sequence[Period | Stretch],
+    bounds: Sequence[datetime],
 ) -> Cover:
     """Raises InvalidInputError where a part is not retained; `bounds` are those of the buckets that the segments are of."""
     covered = cover(segments, horizon.complete_at, tail_at)

@@ -16,9 +16,9 @@ from metering.aggregations import TRAITS, Aggregation, Figure, LevelChanges, Tal
 from metering.errors import InputIssue, InvalidInputError
 from metering.events import Dimension
 from metering.meters import Definition, metered
-from metering.periods import Bucket, Period
+from metering.periods import Bucket, Period, Stretch
 from metering.questions import GroupOrder, Question
-from metering.rollups.read import After, Key, _filters, _parts, _wanted, check_retained, series_bounds
+from metering.rollups.read import After, Key, _filters, _parts, _segments, _wanted, check_retained, series_bounds
 from metering.store.meter_query import (
     EventsShape,
     MeterShape,
@@ -121,7 +121,7 @@ async def read_meter_series(
     bounds = series_bounds(question, bucket)
     period = question.period
     buckets = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
-    basis = await _basis(snapshot, definition, question, buckets, wanted)
+    basis = await _basis(snapshot, definition, question, _segments(question, bucket), wanted)
     return bounds, await _bucketed(basis, definition, question, wanted, bounds, buckets)
 
 
@@ -198,7 +198,7 @@ async def _basis(
     snapshot: Snapshot,
     definition: Definition,
     question: Question,
-    segments: Sequence[Period],
+    segments: Sequence[Period | Stretch],
     wanted: Sequence[Key] = (),
 ) -> _Basis:
     question = metered(question, definition)

@@ -24,10 +24,20 @@ Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 class Database:
     """A pool of connections to the migrated database."""
 
-    def __init__(self, pool: asyncpg.Pool, engine: Engine, limits: Limits, door: Door | None = None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        engine: Engine,
+        limits: Limits,
+        door: Door | None = None,
+        *,
+        is_bounded_apart: bool = False,
+    ) -> None:
         self._pool = pool
         self._limits = limits
         self._door = door
+        # By other limits than the pool's sessions were made with.
+        self._is_bounded_apart = is_bounded_apart
         self.engine = engine
 
     @classmethod
@@ -53,6 +63,8 @@ class Database:
                     "TimeZone": "UTC",
                     # The writers' protocol (docs/adr/0004) needs a new snapshot for each statement.
                     "default_transaction_isolation": "read committed",
+                    # Of questions: what a snapshot begins with puts it in force (sql/rollups.sql).
+                    "metering.statement_timeout": f"{limits.statement_seconds_max}s",
                 },
                 # The driver would reset every session on every release, a round trip: we change only what SET LOCAL does.
                 reset=_keep,
@@ -63,12 +75,12 @@ class Database:
 
     def behind(self, door: Door) -> "Database":
         """The same pool for those who come through a door. Raises DoorFullError where a connection is asked for."""
-        return Database(self._pool, self.engine, self._limits, door)
+        return Database(self._pool, self.engine, self._limits, door, is_bounded_apart=self._is_bounded_apart)
 
     def within(self, statement_seconds_max: int) -> "Database":
         """The same pool, with another bound for each statement of its snapshots."""
         limits = msgspec.structs.replace(self._limits, statement_seconds_max=statement_seconds_max)
-        return Database(self._pool, self.engine, limits, self._door)
+        return Database(self._pool, self.engine, limits, self._door, is_bounded_apart=True)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -105,6 +117,8 @@ class Database:
     async def snapshot(self) -> AsyncIterator[Connection]:
         """A read-only transaction in which every statement sees the same state of the database."""
         async with self.connection() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            if self._is_bounded_apart:
+                await connection.execute(f"SET LOCAL metering.statement_timeout = '{self.statement_seconds_max}s'")
             yield connection
 
     @property

@@ -125,18 +125,17 @@ def totals_statement(parts: PartsShape) -> Compiled:
 
 @lru_cache(maxsize=1_000)
 def series_statement(parts: PartsShape, keys: tuple[str, ...]) -> Compiled:
-    """Figures of the wanted groups by bucket: `position` is the group's among the wanted ones, `bucket` counts from 1."""
+    """The courses of the wanted groups, one row for each unit: `position` is the group's among the wanted ones."""
     part = _parts(parts)
-    bucket = sa.func.width_bucket(part.c.at, _array("bounds", INSTANT)).label("bucket")
+    bucket = _bucket(part.c.at)
     by = [part.c[name] for name in sorted({*keys, "unit"})]
     # Added up before they are joined with the wanted groups: PostgreSQL believes that the join leaves next to nothing, and
     # would sort all rows.
     added = sa.select(*by, bucket, *_sums(part)).group_by(*by, bucket).cte("added")
     wanted = _wanted(keys)
     joined = added.join(wanted, _same_key(added, wanted, keys))
-    columns = [wanted.c.position, added.c.unit, added.c.bucket, added.c.quantity, added.c.events]
-    statement = sa.select(*columns).select_from(joined)
-    return compiled(statement.order_by(wanted.c.position, added.c.unit, added.c.bucket))
+    by = [wanted.c.position, added.c.unit]
+    return compiled(sa.select(*by, *_course(added)).select_from(joined).group_by(*by).order_by(*by))
 
 
 @lru_cache(maxsize=1_000)
@@ -171,8 +170,7 @@ def groups_statement(
 
     Rows with a `position` (from 1) are the page, one for each group and unit; the row without is the remainder, one for
     each unit. `groups` is how many groups there are, `available` how many from the cursor on. `one_unit` says that the
-    filters leave but one. `bucketed` adds the course of each row of the page, as arrays of one length: `buckets` (counted
-    from 1) that have usage, `quantities`, `counts`.
+    filters leave but one. `bucketed` adds the course of each row of the page.
 
     Groups are added up once, into what spills to disk where there are many, and then passed over: to rank and count
     them, keeping no more than a page of them in order; and to take the page apart from the rest.
@@ -256,7 +254,7 @@ def _grouped(part: sa.CTE, keys: Sequence[str], *, name: str = "grouped", bucket
     columns = [part.c[name].label(f"key_{name}") for name in keys]
     by = [part.c[name] for name in dict.fromkeys([*keys, "unit"])]
     if bucketed:
-        bucket = sa.func.width_bucket(part.c.at, _array("bounds", INSTANT)).label("bucket")
+        bucket = _bucket(part.c.at)
         columns, by = [bucket, *columns], [bucket, *by]
     return sa.select(*columns, part.c.unit, *_sums(part)).group_by(*by).cte(name)
 
@@ -267,15 +265,33 @@ def _without_buckets(detailed: sa.CTE, keys: Sequence[str]) -> sa.CTE:
     return sa.select(*columns, detailed.c.unit, *_sums(detailed)).group_by(*columns, detailed.c.unit).cte("grouped")
 
 
-def _courses(detailed: sa.CTE, page: sa.CTE, keys: Sequence[str]) -> sa.CTE:
-    """For each group of the page and unit its buckets, and their figures, in one order."""
-    columns = {"buckets": "bucket", "quantities": "quantity", "counts": "events"}
-    ordered = [
-        sa.func.array_agg(aggregate_order_by(detailed.c[of], detailed.c.bucket)).label(name)
-        for name, of in columns.items()
+def _bucket(at: Any) -> Any:
+    """The number, from 1, of the bucket that an instant lies in. The starts of buckets are given as stretches of one width."""
+    names = {"starts": INSTANT, "lasts": INSTANT, "widths": sa.Interval()}
+    arrays = [_array(f"bucket_{name}", kind) for name, kind in names.items()]
+    stretch = sa.func.unnest(*arrays).table_valued(*names).render_derived(name="stretch")
+    each = sa.func.generate_series(*stretch.c).table_valued("start").render_derived(name="bucket")
+    starts = sa.func.array_agg(aggregate_order_by(each.c.start, each.c.start)).label("starts")
+    buckets = sa.select(starts).select_from(stretch.join(each, sa.true())).cte("buckets")
+    return sa.func.width_bucket(at, sa.select(buckets.c.starts).scalar_subquery()).label("bucket")
+
+
+def _course(added: sa.CTE) -> list[Any]:
+    """The buckets of a group (counted from 0) and their figures as arrays of one order; quantities as they are shown."""
+    columns = {
+        "buckets": added.c.bucket - _ONE,
+        "quantities": sa.func.trim_scale(added.c.quantity).cast(sa.Text),
+        "counts": added.c.events,
+    }
+    return [
+        sa.func.array_agg(aggregate_order_by(column, added.c.bucket)).label(name) for name, column in columns.items()
     ]
+
+
+def _courses(detailed: sa.CTE, page: sa.CTE, keys: Sequence[str]) -> sa.CTE:
+    """For each group of the page and unit its course."""
     joined = detailed.join(page, _same_group(detailed, page, keys))
-    courses = sa.select(page.c.position, detailed.c.unit, *ordered).select_from(joined)
+    courses = sa.select(page.c.position, detailed.c.unit, *_course(detailed)).select_from(joined)
     return courses.group_by(page.c.position, detailed.c.unit).cte("course")
 
 

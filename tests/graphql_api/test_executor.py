@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from types import SimpleNamespace
 from typing import Annotated, Any, Final
 
 import pytest
@@ -23,11 +24,12 @@ from graphql import (
     validate,
 )
 from graphql.execution import Executor
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext as StockExecutor
 
+from graphql_api import executor, turn
 from graphql_api.executor import BreadthFirstExecutor
 from graphql_api.scalars import CONFIG, BigInt, DecimalText, Instant, JsonObject
 from graphql_api.schema import Schema
@@ -475,6 +477,92 @@ def test_an_attribute_that_is_missing_is_an_error_at_its_place() -> None:
 
     assert {"gaps": [None, {"text": "a"}, {"text": None}]} == found.data
     assert [["gaps", 2, "text"]] == [error.path for error in found.errors or ()]
+
+
+# ---------------------------------------------------------------- pauses
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every turn is over as soon as it has begun, and two items are many."""
+    monkeypatch.setattr(turn, "_SECONDS_MAX", -1.0)
+    monkeypatch.setattr(executor, "_ITEMS_AT_ONCE", 1)
+
+
+def turns_of_others(selection: str, root: Root) -> tuple[int, ExecutionResult]:
+    """How many turns the loop had while things were completed, and the answer."""
+
+    async def run() -> tuple[int, ExecutionResult]:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        result = execute(
+            SCHEMA,
+            parse(f"{{ {selection} }}"),
+            root_value=root,
+            executor_class=BreadthFirstExecutor,
+            is_awaitable=optimized_is_awaitable,
+        )
+        answer = await result if isinstance(result, Awaitable) else result
+        counting.cancel()
+        return turns, answer
+
+    return asyncio.run(run())
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_long_list_leaves_turns_to_others() -> None:
+    """Between the items of a list that is completed one by one others have a turn each, and the answer is the same."""
+    things = [a_thing(number=number) for number in range(50)]
+    selection = "things { doubled part { name } }"
+    turns, found = turns_of_others(selection, a_root(*things))
+
+    assert len(things) - 1 <= turns
+    assert answered(StockExecutor, parse(f"{{ {selection} }}"), a_root(*things)).data == found.data
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("selection", ["things { number }", "things { later }"])
+def test_what_is_plain_or_waits_is_asked_in_one_turn(selection: str) -> None:
+    """A list in one pass takes no turn of its own; and items that wait all begin in one, so that one statement serves them."""
+    few, many = (turns_of_others(selection, a_root(*([a_thing()] * count)))[0] for count in (2, 50))
+
+    assert few == many
+
+
+@pytest.mark.usefixtures("hurried")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**64), st.booleans())
+def test_an_answer_with_pauses_is_the_stock_executors(seed: int, spoiled: bool) -> None:  # noqa: FBT001 - drawn
+    """Whatever the data: the same data, and errors where the stock executor has some; their order is that of the turns."""
+    rolls = random.Random(seed)
+    document, variables = Writer(rolls).document(), rolls.choice(VARIABLES)
+    root = Root(Data(rolls, spoiled=spoiled).root())
+    stock = answered(StockExecutor, document, root, variables)
+    found = answered(BreadthFirstExecutor, document, root, variables)
+
+    assert repr(stock.data) == repr(found.data)
+    assert bool(stock.errors) == bool(found.errors)
+
+
+def test_a_turn_begins_with_who_asks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over for all who ask in it once its time is over, and begins anew in the next one."""
+    at = iter([0.0, 0.001, 0.02, 0.02, 0.021])
+    monkeypatch.setattr(turn, "time", SimpleNamespace(perf_counter=lambda: next(at)))
+
+    async def asked() -> list[bool]:
+        shared = turn.Turn()
+        before = [shared.is_over() for _ in range(3)]
+        await asyncio.sleep(0)
+        return [*before, shared.is_over(), shared.is_over()]
+
+    assert [False, False, True, False, False] == asyncio.run(asked())
 
 
 # ---------------------------------------------------------------- the setting

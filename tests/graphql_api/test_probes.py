@@ -53,6 +53,15 @@ def run(url: str, statements: str) -> None:
     asyncio.run(sent())
 
 
+async def read(url: str) -> Readiness:
+    """What a process would say of this database that has nothing else to do with it."""
+    database = await Database.connect(Settings(database_url=url), LIMITS)
+    try:
+        return await read_readiness(database)
+    finally:
+        await database.close()
+
+
 def checks(api: Api) -> tuple[int, str, dict[str, tuple[str, str]]]:
     """What /readyz says to anybody: its HTTP status, its own, and each check's status and words."""
     response = api.client.get("/readyz")
@@ -112,16 +121,20 @@ def test_ready_and_alive_say_different_things(servers: dict[str, Server]) -> Non
     assert (200, {"status": "PASS"}) == (alive.status_code, alive.json())
 
 
+def test_a_table_that_is_missing_is_told_from_another_release(url: str) -> None:
+    """A schema of this release that lacks a table makes the database useless; of another's, only the revision is wrong."""
+    run(url, "ALTER TABLE alert_rule RENAME TO gone")
+    (missing,) = asyncio.run(read(url)).checks
+    run(url, "UPDATE alembic_version SET version_num = '0001'")
+    other = {check.name: check.status for check in asyncio.run(read(url)).checks}
+
+    assert ("database", Status.FAIL) == (missing.name, missing.status)
+    assert "alert_rule" in missing.detail
+    assert {"database": Status.PASS, "migrations": Status.FAIL, "rollups": Status.PASS} == other
+
+
 def test_a_new_database_has_nothing_to_roll_up(url: str) -> None:
     """Before the first refresh nothing is behind; that nobody works in the background is said, and nothing else."""
-
-    async def read() -> Readiness:
-        database = await Database.connect(Settings(database_url=url), LIMITS)
-        try:
-            return await read_readiness(database)
-        finally:
-            await database.close()
-
-    checks = {check.name: check for check in asyncio.run(read()).checks}
+    checks = {check.name: check for check in asyncio.run(read(url)).checks}
     assert (Status.PASS, "nothing to roll up yet, 0 pending") == (checks["rollups"].status, checks["rollups"].detail)
     assert {"background"} == {name for name, check in checks.items() if check.status is not Status.PASS}

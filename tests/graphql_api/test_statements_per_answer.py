@@ -245,3 +245,8 @@ def test_more_rows_of_a_node_take_no_more_statements(worlds: tuple[World, World]
     assert f'"{kind}"' in str(worlds[0].api.ask(asked)).replace("'", '"')
     assert few
     assert len(few) == len(many), [each for each in many if many.count(each) > few.count(each)]
+
+
+def test_readiness_is_one_statement(worlds: tuple[World, World]) -> None:
+    """It is asked for again and again, by whoever watches a service."""
+    assert [sql("probes.read_state")] == worlds[0].statements_of("{ service { status checks { name detail } } }")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.periods import Period
-from metering.rollups.cover import DAY, MINUTE, QUARTER_HOUR, Cover, cover
-from tests.strategies import MANY, segments
+from metering.periods import Bucket, Period, bucket_bounds, bucket_stretches, zone_of
+from metering.rollups.cover import DAY, MINUTE, QUARTER_HOUR, Cover, clipped, cover
+from tests.strategies import MANY, bucketed_periods, segments
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -280,3 +280,22 @@ def test_a_later_horizon_leaves_less_raw(question: Asked) -> None:
 
     assert further <= without
     assert longer - MINUTE <= short <= without
+
+
+@MANY
+@given(asked=bucketed_periods(), data=st.data())
+def test_buckets_told_as_stretches_are_covered_one_by_one(
+    asked: tuple[Period, str, Bucket], data: st.DataObject
+) -> None:
+    """A series in few words has the cover of its buckets, of which the first and the last are cut by the period."""
+    period, zone_name, bucket = asked
+    bounds = bucket_bounds(period, zone_of(zone_name), bucket)
+    one_by_one = [Period(max(start, period.start), min(end, period.end)) for start, end in pairwise(bounds)]
+    length = (period.end - period.start) // timedelta.resolution
+    within = timedelta(microseconds=data.draw(st.integers(-length // 10 - 1, length + length // 10 + 1)))
+    complete_at = floor(period.start + within, QUARTER_HOUR)
+    tail_at = complete_at + timedelta(seconds=data.draw(st.integers(0, 7_200)))
+
+    told = clipped(bucket_stretches(period, zone_of(zone_name), bucket), period)
+
+    assert cover(one_by_one, complete_at, tail_at) == cover(told, complete_at, tail_at)

@@ -36,8 +36,8 @@ from metering.questions import GroupOrder, Question, ValueFilter, ask
 from metering.reach import NOTHING, Reach
 from metering.rollups.read import (
     After,
+    Course,
     Key,
-    SeriesPoint,
     Total,
     read_distinct,
     read_groups,
@@ -49,6 +49,7 @@ from metering.store.event_log import EventLog
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
+from rating.exact import plain
 from tests.conftest import Server
 from tests.machines import play_machine
 from tests.metering.catalog import play
@@ -251,15 +252,18 @@ def in_order(groups: Mapping[Key, Sequence[AdmittedEvent]], order: GroupOrder) -
     return sorted(keys, key=value, reverse=order.descending)
 
 
-def points_of(events: Sequence[AdmittedEvent], bounds: Sequence[datetime]) -> list[SeriesPoint]:
-    """The points of a group's series, by unit and bucket."""
-    points = []
+def courses_of(events: Sequence[AdmittedEvent], bounds: Sequence[datetime]) -> list[Course]:
+    """The courses of a group, by unit."""
+    courses = []
     for unit in sorted({event.event.unit for event in events}):
-        for index, (start, end) in enumerate(pairwise(bounds)):
-            inside = [e.event.quantity for e in events if e.event.unit == unit and start <= e.occurred_at < end]
-            if inside:
-                points.append(SeriesPoint(unit, index, exact_sum(inside), len(inside)))
-    return points
+        of_buckets = {
+            index: [e.event.quantity for e in events if e.event.unit == unit and start <= e.occurred_at < end]
+            for index, (start, end) in enumerate(pairwise(bounds))
+        }
+        used = {index: inside for index, inside in of_buckets.items() if inside}
+        quantities = [plain(exact_sum(inside)) for inside in used.values()]
+        courses.append(Course(unit, list(used), quantities, [len(inside) for inside in used.values()]))
+    return courses
 
 
 def distinct_of(events: Sequence[AdmittedEvent], dimension: Dimension) -> dict[str, int]:
@@ -602,11 +606,11 @@ class Exactness(RuleBasedStateMachine):
             courses = with_series.courses
             assert page == msgspec.structs.replace(with_series, courses=None)
             assert courses is not None
-            assert [points_of(groups[key], courses.bounds) for key in shown] == courses.points
+            assert [courses_of(groups[key], courses.bounds) for key in shown] == courses.of_groups
             if shown:
-                bounds, points = await read_series(snapshot, question, shown, bucket)
+                bounds, of_groups = await read_series(snapshot, question, shown, bucket)
                 assert bucket_bounds(question.period, zone_of(question.zone_name), bucket) == bounds == courses.bounds
-                assert [points_of(groups[key], bounds) for key in shown] == points
+                assert [courses_of(groups[key], bounds) for key in shown] == of_groups
                 counts = await read_distinct(snapshot, question, shown, dimension, remainder=False)
                 assert [distinct_of(groups[key], dimension) for key in shown] == counts
             if others:

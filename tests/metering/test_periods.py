@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.periods import SHORTEST, Bucket, Period, bucket_bounds, day_start, zone_names, zone_of
+from metering.periods import (
+    SHORTEST,
+    Bucket,
+    Period,
+    bucket_bounds,
+    bucket_stretches,
+    day_start,
+    stretches,
+    zone_names,
+    zone_of,
+)
 from tests.strategies import MANY, MICROSECOND, SOME, bucketed_periods, instants, periods
 
 MINUTE = timedelta(minutes=1)
@@ -354,6 +364,34 @@ def test_bounds_enclose_the_period_tightly(asked: tuple[Period, str, Bucket]) ->
     assert sorted(set(bounds)) == list(bounds)
     assert bounds[0] <= period.start < bounds[1]
     assert bounds[-2] < period.end <= bounds[-1]
+
+
+@MANY
+@given(asked=bucketed_periods(), instant=instants())
+def test_stretches_are_the_buckets_in_few_words(asked: tuple[Period, str, Bucket], instant: datetime) -> None:
+    """One by one they are the buckets; neighbours differ in width; and of each as many lie before an instant as end by then."""
+    period, zone_name, bucket = asked
+    bounds = bucket_bounds(period, zone_of(zone_name), bucket)
+    told = bucket_stretches(period, zone_of(zone_name), bucket)
+
+    assert [Period(*each) for each in pairwise(bounds)] == [each for stretch in told for each in stretch.periods()]
+    assert all(before.width != after.width for before, after in pairwise(told))
+    for stretch in told:
+        each = list(stretch.periods())
+        assert (each[-1].start, each[-1].end) == (stretch.last, stretch.end)
+        for at in (instant, period.start, period.end, each[0].end):
+            assert sum(one.end <= at for one in each) == stretch.count_before(at)
+        cut = len(each) // 2
+        assert each == [*stretch.part(0, cut).periods(), *stretch.part(cut, stretch.count).periods()]
+
+
+def test_an_hour_of_minutes_is_one_stretch() -> None:
+    """However many buckets there are, those of one width are told at once; of one bound there are none."""
+    period = Period(at("2026-03-10"), at("2026-03-20"))
+    (stretch,) = bucket_stretches(period, zone_of("UTC"), Bucket.MINUTE)
+
+    assert (period.start, period.end, 14_400) == (stretch.start, stretch.end, stretch.count)
+    assert () == stretches([period.start])
 
 
 @MANY

@@ -28,7 +28,7 @@ from metering.probes import Status
 from metering.questions import Question, ask
 from metering.recorded import read_event, read_events
 from metering.retention import Ages, Kept, Retention, read_kept
-from metering.rollups.read import SeriesPoint, Total, read_series, read_totals
+from metering.rollups.read import Course, Total, read_series, read_totals
 from metering.rollups.read_meter import check_meter_retained, read_meter_total
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
@@ -95,7 +95,7 @@ async def events_of(database: Database, start: datetime, end: datetime = NOW) ->
     return sum(total.events for total in await totals(database, start, end))
 
 
-async def points(database: Database, start: datetime, end: datetime, bucket: Bucket) -> list[list[SeriesPoint]]:
+async def points(database: Database, start: datetime, end: datetime, bucket: Bucket) -> list[list[Course]]:
     """A series of everything in a period."""
     async with Snapshot(database) as snapshot:
         _, of_groups = await read_series(snapshot, question(start, end), [()], bucket)

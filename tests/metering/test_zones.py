@@ -122,14 +122,15 @@ async def compare(database: Database, zone_name: str, bucket: Bucket, period: Pe
     """Compare one series with the naive count."""
     question = ask(period=period, zone_name=zone_name, group_by=[], filters={}, limits=LIMITS)
     async with Snapshot(database) as snapshot:
-        bounds, (points,) = await read_series(snapshot, question, [()], bucket)
+        bounds, (courses,) = await read_series(snapshot, question, [()], bucket)
     events = events_of(period)
     expected = Counter(label_of(instant, zone_name, bucket) for instant in events)
 
-    actual = {label_of(bounds[point.bucket], zone_name, bucket): point.events for point in points}
+    points = [point for each in courses for point in zip(each.buckets, each.quantities, each.events, strict=True)]
+    actual = {label_of(bounds[place], zone_name, bucket): count for place, _, count in points}
     assert expected == actual
     assert len(points) == len(actual)
-    assert Decimal(len(events)) / 2 == sum(point.quantity for point in points)
+    assert Decimal(len(events)) / 2 == sum(Decimal(quantity) for _, quantity, _ in points)
     by_place = Counter(bisect_right(bounds, instant) - 1 for instant in events)
-    assert by_place == {point.bucket: point.events for point in points}
+    assert by_place == {place: count for place, _, count in points}
     assert all(start < end for start, end in pairwise(bounds))

@@ -19,15 +19,6 @@ SET failed_at = excluded.failed_at, started_at = excluded.started_at, failures =
 -- A word now and then on the session that holds the lead: one that is lost is noticed by it.
 SELECT 1;
 
--- name: is_led
--- Whether a session holds the lead now. $1: the lock.
-SELECT EXISTS (
-    SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND granted AND objsubid = 1
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (classid::bigint << 32 | objid::bigint) = $1
-);
-
 -- name: list_all
 -- The loops of these names, and all others that ever ran, each with how far behind it is: the refresher by the end of the
 -- tail, scoring by the oldest change that no score knows of, deliveries by what fell due first, any other by its last run. $1 names.
@@ -46,22 +37,3 @@ SELECT name, ran_at, failed_at, coalesce(failures, 0) AS failures, fault_code, f
        END AS lag
 FROM (SELECT each COLLATE "C" AS name FROM unnest($1::text[]) AS each) AS known FULL JOIN background_loop USING (name)
 ORDER BY name;
-
--- name: list_failing
--- The loops that failed so often in a row, and of what, but for these. $1 names, $2 how often.
-SELECT name, failures, fault FROM background_loop WHERE failures >= $2 AND name <> ALL ($1) ORDER BY name;
-
--- name: read_runs
--- When the loops of notifications ran last, those that failed since then and of what, and since when what is due waits to be
--- sent.
-SELECT now() AS now,
-       (SELECT ran_at FROM background_loop WHERE name = 'deliveries') AS delivered_at,
-       (SELECT ran_at FROM background_loop WHERE name = 'alerts') AS evaluated_at,
-       (SELECT string_agg(name || ' failed: ' || fault, ', ' ORDER BY name) FROM background_loop
-        WHERE failures > 0 AND name IN ('deliveries', 'alerts')) AS failures,
-       EXISTS (SELECT FROM alert_rule WHERE enabled) AS has_rules,
-       (SELECT count(*) FROM alert_rule WHERE enabled AND fault IS NOT NULL) AS faulty_rules,
-       (SELECT count(*) FROM destination WHERE disabled_at IS NOT NULL) AS given_up,
-       (SELECT min(due_at) FROM delivery
-        JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
-        WHERE state = 'PENDING') AS due_at;

@@ -1,7 +1,8 @@
 -- name: read_horizon
 -- Where the rollups stand and what is retained, in the snapshot that the answer is read from, and when that was taken. From
--- here to its end every statement may take $1: said here, for a statement of its own would be one more round trip.
-SELECT set_config('statement_timeout', $1, true), now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
+-- here to its end every statement may take what the session says (pool.py): said here, for a statement of its own would be one
+-- more round trip, and without a parameter, for then it is planned once and not for every question.
+SELECT set_config('statement_timeout', current_setting('metering.statement_timeout'), true), now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
        pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes,
        EXISTS (SELECT FROM late_event WHERE occurred_at >= complete_at AND occurred_at < tail_complete_at) AS has_late
@@ -55,10 +56,3 @@ DELETE FROM pending_bucket WHERE id = ANY ($1::bigint[]);
 -- name: drop_pending_minutes
 -- Forget which minutes were corrected, and say which.
 DELETE FROM pending_minute RETURNING account, bucket;
-
--- name: count_pending
--- How much is waiting to be worked off, and since when the rollups are complete.
-SELECT (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) + (SELECT count(*) FROM late_event)
-           AS pending,
-       complete_at, now() AS now
-FROM rollup_horizon;
