@@ -34,6 +34,7 @@ from graphql.execution.collect_fields import FieldDetails
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
 
+from graphql_api.scalars import WRITTEN
 from graphql_api.turn import Turn, Unhurried
 
 _NOTHING: Final = frozenset({type(None), type(Undefined)})
@@ -150,7 +151,7 @@ class BreadthFirstExecutor(StrawberryGraphQLCoreExecutionContext):
         if not types <= _AT_HAND and any(isinstance(value, Exception) or self.is_awaitable(value) for value in values):
             return None
         if is_leaf_type(kind):
-            return _leaves(kind, values)
+            return list(values) if types == {WRITTEN.get(kind.name)} else _leaves(kind, values)
         if is_list_type(kind):
             return self._lists(kind.of_type, nodes, values) if types <= {list, tuple} else None
         return self._objects(kind, nodes, values) if is_object_type(kind) else None

@@ -26,7 +26,6 @@ class Amount(Decimal):
 
 def _write_decimal(number: Decimal | str) -> str:
     if isinstance(number, str):
-        # PostgreSQL has written it so already: see Course in metering/rollups/read.py.
         return number
     return f"{number:f}" if isinstance(number, Amount) else plain(number)
 
@@ -145,4 +144,7 @@ SCALARS: Final[dict[object, ScalarDefinition]] = {
         "JSON", "Any JSON object.", "https://www.rfc-editor.org/rfc/rfc8259", lambda value: value, _parse_json
     ),
 }
+# What is written already, by PostgreSQL (Course in metering/rollups/read.py) or for thousands at once: of values of this type
+# the scalar changes nothing.
+WRITTEN: Final = {"Decimal": str, "BigInt": str}
 CONFIG: Final = StrawberryConfig(scalar_map=SCALARS)

@@ -135,12 +135,12 @@ class UsageColumns:
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A series column by column: the bounds of its buckets, and their figures; quantities as text, as scalars.py writes them."""
+    """A series column by column: the bounds of its buckets, and their figures as text, as scalars.py writes them."""
 
     starts: Sequence[datetime]
     ends: Sequence[datetime]
     quantities: Sequence[str]
-    events: Sequence[int]
+    events: Sequence[str]
 
 
 @strawberry.type
@@ -155,10 +155,10 @@ class UsageSeries:
     def points(self) -> list[UsagePoint]:
         """As rows."""
         shown = self.shown
-        quantities = cast("Sequence[DecimalText]", shown.quantities)
+        quantities, counts = cast("list[DecimalText]", shown.quantities), cast("list[BigInt]", shown.events)
         return [
-            UsagePoint(from_=Instant(start), to=Instant(end), quantity=quantity, events=BigInt(events))
-            for start, end, quantity, events in zip(shown.starts, shown.ends, quantities, shown.events, strict=True)
+            UsagePoint(from_=Instant(start), to=Instant(end), quantity=quantity, events=events)
+            for start, end, quantity, events in zip(shown.starts, shown.ends, quantities, counts, strict=True)
         ]
 
     @strawberry.field(description="The same, column by column: smaller and faster, made for charts.")
@@ -205,15 +205,15 @@ _ZERO: Final = "0"
 
 
 def _shown(bounds: Sequence[datetime], course: read.Course, fill: Fill) -> Shown:
-    """A course with its bounds; where there is nothing to fill, its lists as they are."""
-    count = len(bounds) - 1
+    """A course with its bounds."""
+    count, counts = len(bounds) - 1, list(map(str, course.events))
     if len(course.buckets) == count:
-        return Shown(bounds[:-1], bounds[1:], course.quantities, course.events)
+        return Shown(bounds[:-1], bounds[1:], course.quantities, counts)
     if fill is Fill.NONE:
         starts, ends = ([bounds[bucket + after] for bucket in course.buckets] for after in (0, 1))
-        return Shown(starts, ends, course.quantities, course.events)
-    quantities, events = [_ZERO] * count, [0] * count
-    for bucket, quantity, of_bucket in zip(course.buckets, course.quantities, course.events, strict=True):
+        return Shown(starts, ends, course.quantities, counts)
+    quantities, events = [_ZERO] * count, [_ZERO] * count
+    for bucket, quantity, of_bucket in zip(course.buckets, course.quantities, counts, strict=True):
         quantities[bucket] = quantity
         events[bucket] = of_bucket
     return Shown(bounds[:-1], bounds[1:], quantities, events)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -197,11 +198,11 @@ def _segments(question: Question, bucket: Bucket) -> list[Period | Stretch]:
 
 
 def _bucket_values(buckets: Sequence[Stretch]) -> dict[str, object]:
-    """What a statement makes the starts of buckets of: a thousand of them would take longer to send than to count."""
+    """What a statement tells buckets by: thousands of bounds would take longer to send than what lies between to count."""
     return {
         "bucket_starts": [stretch.start for stretch in buckets],
-        "bucket_lasts": [stretch.last for stretch in buckets],
         "bucket_widths": [stretch.width for stretch in buckets],
+        "bucket_places": list(accumulate((stretch.count for stretch in buckets[:-1]), initial=0)),
     }
 
 
@@ -265,7 +266,7 @@ async def _bucketed_rows(
     arguments = statement.arguments(parts.values | _bucket_values(stretches(bounds)))
     async with aclosing(parts.snapshot.stream(statement.text, arguments, rows_held_max)) as pages:
         async for rows in pages:
-            places = [row["bucket"] - 1 if bucketed else 0 for row in rows]
+            places = [row["place"] if bucketed else 0 for row in rows]
             yield [
                 UsageRow(bounds[place], bounds[place + 1], tuple(row[f"key_{name}"] for name in keys), _total(row))
                 for place, row in zip(places, rows, strict=True)

@@ -24,6 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
+from sqlalchemy.sql.elements import Grouping
 
 from metering.store.tables import (
     DAILY_ROLLUPS,
@@ -47,6 +48,7 @@ _DAY: Final[sa.ColumnElement[Any]] = sa.literal_column("interval '1 day'")
 _ZERO: Final[sa.ColumnElement[Any]] = sa.literal_column("0")
 _ONE: Final[sa.ColumnElement[Any]] = sa.literal_column("1")
 _EMPTY: Final[sa.ColumnElement[Any]] = sa.literal_column("''")
+_SECONDS: Final[sa.ColumnElement[Any]] = sa.literal_column("'epoch'")
 _FIGURES: Final = ("quantity", "events", "minimum", "maximum")
 # So many periods of a part are asked for one by one: PostgreSQL then sees how little each of them is. More are joined.
 APART_MAX: Final = 4
@@ -204,10 +206,14 @@ def groups_statement(
 
 @lru_cache(maxsize=1_000)
 def rows_statement(parts: PartsShape, keys: tuple[str, ...], *, bucketed: bool) -> Compiled:
-    """Figures of every group by bucket, where buckets are asked for (counted from 1), and unit; in this order."""
+    """Figures of every group by bucket, where buckets are asked for (counted from 0), and unit; in this order."""
     grouped = _grouped(_parts(parts), keys, bucketed=bucketed)
-    order = [*([grouped.c.bucket] if bucketed else []), *_sort_columns(grouped, keys, "KEY", descending=False)]
-    return compiled(sa.select(grouped).order_by(*order, grouped.c.unit))
+    by_key = [*_sort_columns(grouped, keys, "KEY", descending=False), grouped.c.unit]
+    if not bucketed:
+        return compiled(sa.select(grouped).order_by(*by_key))
+    figures = [column for column in grouped.c if column is not grouped.c.bucket]
+    rows = sa.select(_place(grouped.c.bucket).label("place"), *figures)
+    return compiled(rows.order_by(grouped.c.bucket, *by_key))
 
 
 @lru_cache(maxsize=1_000)
@@ -266,20 +272,38 @@ def _without_buckets(detailed: sa.CTE, keys: Sequence[str]) -> sa.CTE:
 
 
 def _bucket(at: Any) -> Any:
-    """The number, from 1, of the bucket that an instant lies in. The starts of buckets are given as stretches of one width."""
-    names = {"starts": INSTANT, "lasts": INSTANT, "widths": sa.Interval()}
-    arrays = [_array(f"bucket_{name}", kind) for name, kind in names.items()]
-    stretch = sa.func.unnest(*arrays).table_valued(*names).render_derived(name="stretch")
-    each = sa.func.generate_series(*stretch.c).table_valued("start").render_derived(name="bucket")
-    starts = sa.func.array_agg(aggregate_order_by(each.c.start, each.c.start)).label("starts")
-    buckets = sa.select(starts).select_from(stretch.join(each, sa.true())).cte("buckets")
-    return sa.func.width_bucket(at, sa.select(buckets.c.starts).scalar_subquery()).label("bucket")
+    """The start of the bucket that an instant lies in. Buckets are given as stretches of one width, of which there are few."""
+    stretch = _stretch(at)
+    return sa.func.date_bin(_of_stretches("widths", stretch), at, _of_stretches("starts", stretch)).label("bucket")
+
+
+def _place(start: Any) -> Any:
+    """How many buckets begin before the one that begins at this instant."""
+    stretch = _stretch(start)
+    seconds_before = _seconds(start - _of_stretches("starts", stretch))
+    # A whole number, but for what the quotient of two such numbers is off by: it is far from the next one.
+    before = sa.func.round(seconds_before / _seconds(_of_stretches("widths", stretch))).cast(sa.Integer)
+    return _of_stretches("places", stretch) + before
+
+
+def _stretch(at: Any) -> Any:
+    return sa.func.width_bucket(at, _array("bucket_starts", INSTANT))
+
+
+def _of_stretches(name: str, number: Any) -> Any:
+    kind = {"starts": INSTANT, "widths": sa.Interval(), "places": sa.Integer()}[name]
+    # In brackets, or PostgreSQL would read the number as a part of the array's type.
+    return Grouping(_array(f"bucket_{name}", kind))[number]
+
+
+def _seconds(interval: Any) -> Any:
+    return sa.func.date_part(_SECONDS, interval, type_=sa.Double())
 
 
 def _course(added: sa.CTE) -> list[Any]:
     """The buckets of a group (counted from 0) and their figures as arrays of one order; quantities as they are shown."""
     columns = {
-        "buckets": added.c.bucket - _ONE,
+        "buckets": _place(added.c.bucket),
         "quantities": sa.func.trim_scale(added.c.quantity).cast(sa.Text),
         "counts": added.c.events,
     }
