@@ -136,12 +136,12 @@ def test_without_a_place_nothing_is_traced(servers: dict[str, Server]) -> None:
     assert ["told"] == [each.name for each in collector.spans]
 
 
-def test_background_work_is_traced_until_it_is_told_to_stop(servers: dict[str, Server]) -> None:
+def test_background_work_is_traced_until_it_is_told_to_stop(database_url: str) -> None:
     """`metering work` sends the runs of its loops by its own name, also what is left when SIGTERM ends it."""
 
-    async def worked(url: str, address: str) -> None:
-        working = asyncio.create_task(_work(Settings(database_url=url, traces_url=address)))
-        connection = await asyncpg.connect(url)
+    async def worked(address: str) -> None:
+        working = asyncio.create_task(_work(Settings(database_url=database_url, traces_url=address)))
+        connection = await asyncpg.connect(database_url)
         async with asyncio.timeout(30):
             # Once a run is on record it listens to signals.
             while not await connection.fetchval("SELECT count(*) FROM background_loop WHERE name = 'refresh'"):  # noqa: ASYNC110
@@ -150,8 +150,8 @@ def test_background_work_is_traced_until_it_is_told_to_stop(servers: dict[str, S
             await working
         await connection.close()
 
-    with collecting() as collector, servers[ENGINES[0]].cloned() as url:
-        asyncio.run(worked(url, collector.url))
+    with collecting() as collector:
+        asyncio.run(worked(collector.url))
 
     assert {this_process()} == {each.process for each in collector.named("loop refresh")}
     assert collector.below(collector.named("loop refresh")[0])
