@@ -973,6 +973,8 @@ audit_entry: Final = sa.Table(
     sa.Index(None, "kind", "subject", "id"),
     sa.Index(None, "account", "id"),
     sa.Index(None, "changed_at"),
+    # As `audit.list_entries` asks for who signed.
+    sa.Index("audit_entry_signer_id_idx", sa.text(r"""COALESCE("substring"(by, ' \(([^()]*)\)$'::text), by)"""), "id"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.
