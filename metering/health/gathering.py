@@ -245,7 +245,8 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
     of_contracts = {
         SubjectRef(Subject.SUBSCRIPTION, row["account"], row["key"]): _struct(Contract, row) for row in contracts
     }
-    used = await question.of_lookback(sql("measures.list_lives" if is_for_norms else "measures.list_uses"), *service)
+    of_everything = sql("measures.list_lives") if is_for_norms else sql("measures.list_uses")
+    used = await question.of_lookback(of_everything, *service)
     lives = await asyncio.to_thread(_lives, question, used)
     if is_for_norms:
         with_steps = sorted({ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said})
