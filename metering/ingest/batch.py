@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from metering.cancelling import cancel
 from metering.errors import DatabaseUnavailableError, WriterFullError
 from metering.ingest.queue import FairQueue
 from metering.ingest.receipts import Receipt
@@ -50,12 +51,11 @@ class Writer:
         self._arrived.set()
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=self._limits.shutdown_seconds_max)
-        for task in late:
-            task.cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=self._limits.closing_seconds_max)
         _fail(
             self._queue.take_all(), DatabaseUnavailableError("The database did not answer before the service stopped.")
         )
+        await cancel(late)
 
     @property
     def events(self) -> int:
@@ -141,7 +141,8 @@ class Writer:
             self._counters.count(UNWRITTEN)
             _fail(batch, error)
         except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
-            # One request may hold what PostgreSQL refuses and admission did not foresee: it must not cost the others.
+            # One request may hold what PostgreSQL refuses and admission did not foresee, or all together may be of too many weeks
+            # for one transaction: it must not cost the others.
             if len(batch) == 1:
                 self._counters.count(UNWRITTEN)
                 logger().error("batch_failed", exc_info=error)

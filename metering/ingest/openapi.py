@@ -50,7 +50,7 @@ _INGEST: Final = (
     "an event that is recorded already counts as a duplicate."
 )
 _BINARY: Final = (
-    "With `ce-*` headers the body is the data of one CloudEvent in binary mode. "
+    "With `ce-*` headers the body is the data of one CloudEvent in binary mode, in JSON or MessagePack. "
     f"Content-Encoding {' and '.join(ENCODINGS)} are understood."
 )
 
