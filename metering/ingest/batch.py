@@ -13,10 +13,10 @@ from metering.cancelling import cancel
 from metering.errors import DatabaseUnavailableError, WriterFullError
 from metering.ingest.queue import FairQueue
 from metering.ingest.receipts import Receipt
-from metering.ingest.write import Submission, write_batch
+from metering.ingest.write import Submission, in_runs, write_batch
 from metering.limits import Limits
 from metering.metrics import COMMIT_SECONDS, UNWRITTEN, Counters
-from metering.store.event_log import EventLog
+from metering.store.event_log import EventLog, ScatteredError
 from metering.telemetry import logger
 
 
@@ -140,9 +140,11 @@ class Writer:
         except DatabaseUnavailableError as error:
             self._counters.count(UNWRITTEN)
             _fail(batch, error)
+        except ScatteredError:
+            for fewer in in_runs(batch, lambda waiting: waiting.submission.weeks, self._limits.batch_weeks_max):
+                await self._write(fewer)
         except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
-            # One request may hold what PostgreSQL refuses and admission did not foresee, or all together may be of too many weeks
-            # for one transaction: it must not cost the others.
+            # One request may hold what PostgreSQL refuses and admission did not foresee: it must not cost the others.
             if len(batch) == 1:
                 self._counters.count(UNWRITTEN)
                 logger().error("batch_failed", exc_info=error)
@@ -154,9 +156,13 @@ class Writer:
             self._counters.observe(COMMIT_SECONDS, time.perf_counter() - started)
             # Who sends duplicates sends more of them.
             self._look_first = any(receipt.duplicates for receipt in receipts)
-            for waiting, receipt in zip(batch, receipts, strict=True):
-                if not waiting.receipt.done():
-                    waiting.receipt.set_result(receipt)
+            _answer(batch, receipts)
+
+
+def _answer(batch: list[_Waiting], receipts: list[Receipt]) -> None:
+    for waiting, receipt in zip(batch, receipts, strict=True):
+        if not waiting.receipt.done():
+            waiting.receipt.set_result(receipt)
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:

@@ -6,8 +6,9 @@ for each other at that key, so the loser finds the winner's claim when it looks.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ from metering.store.event_log import Claim, EventLog, ScatteredError, week_of
 from metering.store.faults import CONTENTION
 from metering.store.partitions import NotRetainedError
 from metering.store.quarantine import Changes
+
+Item = TypeVar("Item")
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,11 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
         """Whether some of it may be committed before the rest."""
         return self.origin.is_divisible and not self.atomic
 
+    @property
+    def weeks(self) -> set[date]:
+        """Of which weeks its events are."""
+        return {_week(event) for _, event in self.admitted}
+
 
 # A name as it is claimed: account, day, key.
 Name = tuple[str, date, bytes]
@@ -66,7 +74,7 @@ async def write_batch(
 
     A batch of one submission with events of very many weeks is written in parts, unless it has to be in one. Raises
     DatabaseUnavailableError; then nothing of the batch was acknowledged, and it may be sent again. And ScatteredError where
-    several submissions together are of too many weeks; then nothing was written, and each may be written alone.
+    several submissions together are of too many weeks; then nothing was written, and fewer may be written at a time.
     """
     if len(batch) > 1:
         return await _write_at_once(log, batch, limits, look_first=look_first, weeks_max=limits.batch_weeks_max)
@@ -113,20 +121,29 @@ async def _write_at_once(
 
 def in_parts(submission: Submission, weeks_max: int) -> list[Submission]:
     """The submission, cut in its order into parts with events of no more weeks than this. Pure."""
-    parts: list[list[tuple[int, AdmittedEvent]]] = [[]]
-    weeks: set[date] = set()
-    for each in submission.admitted:
-        week = week_of(each[1].occurred_at.date())
-        if week not in weeks and len(weeks) == weeks_max:
-            parts.append([])
-            weeks.clear()
-        weeks.add(week)
-        parts[-1].append(each)
-    first, *others = parts
+    first, *others = in_runs(submission.admitted, lambda each: {_week(each[1])}, weeks_max)
     return [
         msgspec.structs.replace(submission, admitted=first),
         *(msgspec.structs.replace(submission, admitted=part, rejected=()) for part in others),
     ]
+
+
+def in_runs(items: Iterable[Item], weeks_of: Callable[[Item], set[date]], weeks_max: int) -> list[list[Item]]:
+    """The items in their order, in runs of no more weeks together than this; what has more is a run by itself. Pure."""
+    runs: list[list[Item]] = []
+    weeks: set[date] = set()
+    for item in items:
+        its_weeks = weeks_of(item)
+        if not runs or len(weeks | its_weeks) > weeks_max:
+            runs.append([])
+            weeks = set()
+        weeks |= its_weeks
+        runs[-1].append(item)
+    return runs
+
+
+def _week(event: AdmittedEvent) -> date:
+    return week_of(event.occurred_at.date())
 
 
 def put_together(receipts: Sequence[Receipt]) -> Receipt:

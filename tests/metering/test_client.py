@@ -722,9 +722,7 @@ def test_a_request_that_is_refused_as_a_whole_is_handed_over(service: Service, a
     assert {} == totals(service, account)
 
 
-def test_a_batch_that_is_too_large_is_sent_by_halves(
-    service: Service, module_database_url: str, account: str
-) -> None:
+def test_a_batch_that_is_too_large_is_sent_by_halves(service: Service, module_database_url: str, account: str) -> None:
     """Under a key's narrow limit every event is recorded, in requests that fit; only one that never fits is handed over."""
     handed: list[Rejected] = []
     _, key = make_key(module_database_url, request_events_max=30, request_bytes_max=10_000)

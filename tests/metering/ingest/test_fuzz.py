@@ -287,7 +287,7 @@ CONTENT_TYPES = [
 
 
 # Through the whole service: all of them in a soak, in every run as many as take a few seconds.
-REQUESTS = BODIES if SOAK > 1 else 6_000
+REQUESTS = BODIES if SOAK > 1 else 3_000
 AT_ONCE = 24
 # A page or two for each worker, and what an allocator keeps; a hundredth of what the bodies have in all.
 GROWTH_BYTES_MAX = 12 * 1024 * 1024
