@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
+from metering.cancelling import cancel
 from metering.health.scorer import Scorer
 from metering.lead import Lead
 from metering.limits import Limits
@@ -76,10 +77,7 @@ class Worker:
     async def close(self) -> None:
         """Stop. Work that is under way is given up: it is safe to stop anywhere, and the next one does it again."""
         self._closing.set()
-        for task in self._tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await cancel(self._tasks)
 
     async def _loop(self) -> None:
         while not self._closing.is_set():
