@@ -6,9 +6,9 @@ loop holds a lock of its own in the session in which it works (metering/store/tu
 """
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
+from metering.endings import end
 from metering.errors import MeteringError
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -18,8 +18,6 @@ from metering.telemetry import logger
 LEAD_LOCK: Final = 0x6D65_7472_6C65_6164  # "metrlead"
 # How often who leads looks whether its session lives, and who does not whether the lead is free.
 _LOOK_SECONDS: Final = 1.0
-# Where a connection breaks just then, that takes the place of the cancellation: it is said again.
-_CANCELLED_AGAIN_SECONDS: Final = 0.5
 
 
 class Lead:
@@ -40,12 +38,7 @@ class Lead:
     async def close(self) -> None:
         """Give the lead up, or the attempts to take it."""
         assert self._task is not None, "it was started"
-        at_work = {self._task}
-        while at_work:
-            self._task.cancel()
-            _, at_work = await asyncio.wait(at_work, timeout=_CANCELLED_AGAIN_SECONDS)
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await end([self._task])
 
     async def _try(self) -> None:
         while True:

@@ -8,11 +8,11 @@ and shown by the check `notifications`.
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from metering.alerts.evaluate import Evaluator
+from metering.endings import end
 from metering.lead import Lead
 from metering.limits import Limits
 from metering.loops import LoopLog, traced_run
@@ -27,8 +27,6 @@ _STANDBY_SECONDS: Final = 1.0
 _FORGETTING_EVERY: Final = timedelta(hours=1)
 # A run that took longer than it should be until the next one is followed by others' work at least for a moment.
 _PAUSE_SECONDS: Final = 0.05
-# Where a connection breaks just then, that takes the place of the cancellation: it is said again.
-_CANCELLED_AGAIN_SECONDS: Final = 0.5
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -71,14 +69,7 @@ class Notifier:
 
     async def close(self) -> None:
         """Stop. What is under way is given up: it is pending still, and sent again."""
-        at_work = set(self._tasks)
-        while at_work:
-            for task in at_work:
-                task.cancel()
-            _, at_work = await asyncio.wait(at_work, timeout=_CANCELLED_AGAIN_SECONDS)
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await end(self._tasks)
 
     async def _deliver(self) -> None:
         while True:
