@@ -9,9 +9,9 @@ SELECT greatest(now() - complete_at, '0') AS rollup_lag,
        (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) + (SELECT count(*) FROM late_event)
            AS pending,
        (SELECT count(*) FROM delivery WHERE state = 'PENDING') AS deliveries,
-       (SELECT coalesce(greatest(now() - min(due_at), '0'), '0') FROM delivery
-        JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
-        WHERE state = 'PENDING') AS delivery_lag,
+       (SELECT coalesce(greatest(now() - min(greatest(due_at, not_before)), '0'), '0') FROM first_delivery
+        JOIN destination ON destination.id = first_delivery.destination_id AND enabled AND disabled_at IS NULL)
+           AS delivery_lag,
        EXISTS (
            SELECT FROM pg_locks
            WHERE locktype = 'advisory' AND granted AND objsubid = 1
