@@ -19,7 +19,7 @@ from metering.periods import Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, ValueFilter
 from metering.rated_meters import rated_meter
 from metering.rollups.read import After
-from metering.rollups.read_meter import read_meter_groups, read_meter_total
+from metering.rollups.read_meter import check_meter_retained, read_meter_groups, read_meter_total
 from metering.statements.charges import read_charges
 from metering.statements.drafts import task_of
 from metering.statements.figures import Needed, Subscriber, read_figures
@@ -80,6 +80,8 @@ async def _quantities(snapshot: Snapshot, look: Look, measure: Quantity, limits:
     assert meter is not None, "a rule is put with a meter that is there, and meters are not deleted"
     definition, period = meter.definition, look.period(measure.slice)
     floor = look.rule.definition.bounds.resolve_below
+    # What a question would be refused for is no figure either.
+    await check_meter_retained(snapshot, definition, measure.slice.question(period, look.rule.accounts, limits))
     names = tuple(dimension.value for dimension in measure.slice.group_by)
     seen: dict[Dimensions, Seen] = {}
     if names:
