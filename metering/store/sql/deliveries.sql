@@ -31,8 +31,8 @@ VALUES ($1, $2, $3, $4, $5, $6);
 SELECT attempts FROM delivery WHERE destination_id = $1 AND sequence = $2 AND state = 'PENDING' FOR UPDATE;
 
 -- name: finish
--- What became of a delivery that is pending. $1 destination, $2 sequence, $3 the state, $4 attempts, $5 when it was tried, $6 when
--- it is due again.
+-- What became of a delivery that is pending. $1 destination, $2 sequence, $3 the state, $4 attempts, $5 when it was tried,
+-- $6 when it is due again.
 UPDATE delivery
 SET state = $3, attempts = $4, first_attempt_at = coalesce(first_attempt_at, $5),
     due_at = coalesce($6, due_at), finished_at = CASE WHEN $3 = 'PENDING' THEN NULL ELSE $5::timestamptz END

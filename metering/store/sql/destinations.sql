@@ -11,8 +11,8 @@ ON CONFLICT (key) DO NOTHING
 RETURNING *;
 
 -- name: change_destination
--- Change a destination; it is no longer given up, nor left alone. $1 id, $2 address as it is shown, $3 encrypted, $4 types, $5 enabled, $6 by whom,
--- $7 whether it has a bearer.
+-- Change a destination; it is no longer given up, nor left alone. $1 id, $2 address as it is shown, $3 encrypted, $4 types,
+-- $5 enabled, $6 by whom, $7 whether it has a bearer.
 UPDATE destination
 SET address = $2, encrypted = $3, types = $4, enabled = $5, changed_by = $6, has_bearer = $7, changed_at = now(),
     failing_since = NULL, not_before = NULL, disabled_at = NULL, disabled_reason = NULL

@@ -3,7 +3,7 @@
 SELECT pg_advisory_xact_lock_shared(hashtextextended('notifications', 0));
 
 -- name: publish_alone
--- Nobody else publishes anything until we have committed: one lock, where one for each subject would be more than there is room for.
+-- Nobody else publishes anything until we have committed: one lock, where there may be no room for one of each subject.
 SELECT pg_advisory_xact_lock(hashtextextended('notifications', 0));
 
 -- name: take_turns
