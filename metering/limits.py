@@ -175,10 +175,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     alert_rules_max: int = 200
     alert_subjects_max: int = 10_000
     alert_days_max: int = 400
+    # Of periods that are over: those that ended so long ago are looked at for what came late, and always the last one; and so
+    # many of those that ended while nobody evaluated.
+    alert_late_seconds_max: int = 600
+    alert_periods_max: int = 500
 
     # Notifications, and where they are sent: so many at once in a process, and at once to one destination.
     notification_bytes_max: int = 20 * 1024
     notification_days_max: int = 30
+    # Who publishes of more in one transaction holds one lock of all subjects in the place of one for each: PostgreSQL has room
+    # for some thousands, of everybody.
+    notification_subjects_max: int = 200
     destinations_max: int = 100
     destination_types_max: int = 50
     destination_url_chars_max: int = 2_000
