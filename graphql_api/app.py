@@ -1,5 +1,6 @@
 """The ASGI application: the only place where everything is wired together."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,8 +21,8 @@ from graphql_api.security_headers import SecurityHeaders
 from graphql_api.stopping import told
 from graphql_api.traced import Traced
 from metering.config import Settings, read_settings
-from metering.errors import ConfigurationError
-from metering.ingest.http import describe
+from metering.errors import ConfigurationError, DatabaseUnavailableError
+from metering.ingest.http import describe, problem
 from metering.limits import LIMITS, Limits
 from metering.loops import this_process
 from metering.metrics import REQUEST_SECONDS, STATEMENTS, Counters
@@ -65,7 +66,7 @@ def create_app(settings: Settings | None = None, limits: Limits = LIMITS, siblin
     served: ASGIApp = _Directly(directly, Starlette(routes=routes, lifespan=running.lifespan))
     if settings.traces_url is not None:
         served = Traced(served, lambda: running.traces)
-    return SecurityHeaders(RequestLog(served, running.counters), behind_tls=settings.behind_tls)
+    return SecurityHeaders(RequestLog(served, running.counters, limits), behind_tls=settings.behind_tls)
 
 
 class _Running:
@@ -165,9 +166,10 @@ async def _to_editor(_request: Request) -> Response:
 class RequestLog:
     """Counts each request, logs one canonical line of it with what was noted, and answers where nobody expected an error."""
 
-    def __init__(self, app: ASGIApp, counters: Counters) -> None:
+    def __init__(self, app: ASGIApp, counters: Counters, limits: Limits) -> None:
         self._app = app
         self._counters = counters
+        self._limits = limits
         self._log = logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -187,6 +189,14 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # The server stops, and gives up whom the database has kept waiting until now.
+            if status:
+                raise
+            given_up = DatabaseUnavailableError(
+                "The service stopped before the database had answered; send this again."
+            )
+            await problem(given_up, self._limits)(scope, receive, watched)
         except Exception as error:
             self._log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
             if status:

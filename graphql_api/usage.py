@@ -360,11 +360,16 @@ class UsageReport:
             once.know(("series", page.courses.bucket), (page.courses.bounds, page.courses.of_groups))
         on_page = Scopes(self.context, self.question, wanted, remainder=False, once=once)
         others = Scopes(self.context, self.question, wanted, remainder=True, once=once)
+        group_by = tuple(dimension.value for dimension in self.question.group_by)
         nodes = [
-            UsageGroup(key=self._key(group.key), group=group, position=position, scopes=on_page)
+            UsageGroup(
+                key=UsageKey(**dict(zip(group_by, group.key, strict=True))),
+                group=group,
+                position=position,
+                scopes=on_page,
+            )
             for position, group in enumerate(page.groups)
         ]
-        group_by = tuple(dimension.value for dimension in self.question.group_by)
         cursors = [
             encode_cursor(
                 _GroupPlace(group_by, asked.field, asked.descending, page.order_unit, group.key, group.order_value)
@@ -378,10 +383,6 @@ class UsageReport:
             total_count=page.group_count,
             remainder=usage_totals(page.remainder, others),
         )
-
-    def _key(self, key: read.Key) -> UsageKey:
-        named = {dimension.value: value for dimension, value in zip(self.question.group_by, key, strict=True)}
-        return UsageKey(**named)
 
 
 UsageResult = Annotated[UsageReport | InvalidInput | TooLarge, strawberry.union("UsageResult")]

@@ -26,6 +26,8 @@ class Crashing:
         self.address = ""
         # When each was away, as moments of the monotonic clock.
         self.away: list[tuple[float, float]] = []
+        # And of these the service alone.
+        self.away_service: list[tuple[float, float]] = []
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -63,7 +65,8 @@ class Crashing:
         self._service.kill()
         self._service.wait()
         self._launch()
-        self.away.append((since, time.monotonic()))
+        self.away_service.append((since, time.monotonic()))
+        self.away.append(self.away_service[-1])
 
     def kill_postgres(self) -> None:
         """End PostgreSQL as a crash does, with all that it was about, and start it again, which recovers what was committed."""

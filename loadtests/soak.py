@@ -3,7 +3,8 @@
 Profile: so many events a second by live.py's law, of which one in a hundred repeats one that was acknowledged and one in a
 hundred is up to 20 days late; questions of usage, of statements and of customers' health; scores are computed as they are
 due. The service is killed twice and PostgreSQL once, without a word, and started again; a request that was not answered is
-sent again until it is. Ends with exit code 1 when anything is missing, counted twice, or not rolled up as its events say.
+sent again until it is. Ends with exit code 1 when anything is missing, counted twice, or not rolled up as its events say; when
+less came in or was answered than was meant to, nobody was scored, or memory grew.
 """
 
 import argparse
@@ -16,12 +17,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import asyncpg
 import httpx2
 import msgspec
 import uvloop
+from acknowledged import SIZE
 from bench import ENGINES, print_table, scratch
 from crashing import Crashing
 from filled import UNSETTLED
@@ -32,6 +35,11 @@ _SETTLED_SECONDS_MAX: Final = 3_600
 _RECONCILED_SECONDS_MAX: Final = 3_600
 # When, as shares of the time, what is killed.
 _CRASHES: Final = ((0.25, "service"), (0.5, "postgres"), (0.75, "service"))
+# What is behind after a crash is made up for.
+_SHARE_MIN: Final = 0.95
+_RESIDENT_MEBIBYTES_MAX: Final = 500
+# Of one process, from the second to the last third of its life: caches are full by then.
+_GROWTH_SHARE_MAX: Final = 0.1
 # What waits while something is away and starts again is no latency of a question.
 _RECOVERY_SECONDS: Final = 10.0
 
@@ -65,9 +73,36 @@ class Soak:
         """How long answers took that began and ended while nothing was away."""
         return [seconds for began, seconds in self.mixture.took[name] if not self._is_disturbed(began, seconds)]
 
+    def resident_of_last_process(self) -> list[float]:
+        """The MiB that the service held, second by second, since it was started last."""
+        started_at = max((until for _, until in self._running.away_service), default=self.mixture.started)
+        return [held for at, held in self.mixture.resident if at > started_at]
+
     def _is_disturbed(self, began: float, seconds: float) -> bool:
         away = self._running.away
         return any(since <= began + seconds and began < until + _RECOVERY_SECONDS for since, until in away)
+
+
+def shortcomings(soak: Soak, given: argparse.Namespace) -> list[str]:
+    """Where less was done than was meant to, or with more memory."""
+    mixture, seconds = soak.mixture, 60 * given.minutes
+    events = sum(mixture.acknowledged.events.values())
+    answers = sum(len(took) for name, took in mixture.took.items() if name != f"{SIZE} events")
+    found = [
+        f"{done:,} {what} are less than {_SHARE_MIN:.0%} of what was meant"
+        for done, what, meant in (
+            (events, "events", given.events_a_second * seconds),
+            (answers, "answers", given.questions_a_second * seconds),
+        )
+        if done < _SHARE_MIN * meant
+    ]
+    resident = soak.resident_of_last_process()
+    third = len(resident) // 3
+    if third:
+        growth = median(resident[-third:]) / median(resident[third : 2 * third]) - 1
+        found += [f"memory grew by {growth:.0%}"] if growth > _GROWTH_SHARE_MAX else []
+    most = max(held for _, held in mixture.resident)
+    return found + ([f"{most:.0f} MiB of memory"] if most > _RESIDENT_MEBIBYTES_MAX else [])
 
 
 async def checked(soak: Soak, running: Crashing) -> list[str]:
@@ -79,6 +114,8 @@ async def checked(soak: Soak, running: Crashing) -> list[str]:
         while await connection.fetchval(UNSETTLED):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
     faults = await acknowledged.missing_or_doubled(connection)
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM health)"):
+        faults.append("nobody was scored")
     await connection.close()
     async with httpx2.AsyncClient(base_url=running.address, headers=HEADERS, timeout=ANSWER_SECONDS_MAX) as client:
         # Nothing else was ever recorded here.
@@ -109,7 +146,7 @@ def reconciled(url: str) -> str | None:
 def report(soak: Soak, engine: str, given: argparse.Namespace, faults: Sequence[str]) -> None:
     """Print the tables, and what is wrong."""
     took = soak.mixture.took
-    counted = [*soak.mixture.counted(), ["missing, doubled or wrong", f"{len(faults):,}"]]
+    counted = [*soak.mixture.counted(), ["missing, doubled, wrong or short", f"{len(faults):,}"]]
     rows = [latency(name, len(took[name]), soak.undisturbed(name)) for name in sorted(took)]
     print_table(f"Mixed soak: {told(given, engine)}", ["", "count"], counted)
     print_table("Latency while nothing was away", ["asked", "answers", "p50 ms", "p99 ms"], rows)
@@ -124,7 +161,8 @@ async def soaked(running: Crashing, given: argparse.Namespace) -> tuple[Soak, li
     soak = Soak(running, given)
     await soak.run()
     print(f"sent for {soak.mixture.seconds:.0f} s; waiting until everything is rolled up", flush=True)
-    return soak, [*soak.mixture.faults, *soak.unexpected(), *await checked(soak, running)]
+    settled = await checked(soak, running)
+    return soak, [*soak.mixture.faults, *soak.unexpected(), *settled, *shortcomings(soak, given)]
 
 
 def main() -> None:

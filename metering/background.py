@@ -57,6 +57,7 @@ async def background_work(settings: Settings, limits: Limits) -> AsyncIterator[D
         )
         notifier.start()
         stack.push_async_callback(notifier.close)
+        stack.callback(database.close_within, limits.closing_seconds_max)
         yield database
 
 

@@ -152,6 +152,8 @@ class UsageClient:
         # How many of the recorded events are done with, their callbacks included; and how many `flush` waits for.
         self._settled = 0
         self._flush_to = 0
+        # How many events one request has: fewer than a batch where that was too large for the service, or for this key.
+        self._request_events = self._batch_events
         self._abandoned = False
         # On the monotonic clock: when a refusal is next worth a line in the log.
         self._tell_after_seconds = 0.0
@@ -269,7 +271,7 @@ class UsageClient:
                 self._waiting.append(entry)
                 self._counts["recorded"] += 1
                 # The thread sleeps until a batch is full or the first event is old enough; in between nothing changes.
-                if len(self._waiting) in {1, self._batch_events}:
+                if len(self._waiting) in {1, self._request_events}:
                     self._changed.notify_all()
                 return True
             self._counts["refused"] += 1
@@ -328,24 +330,27 @@ class UsageClient:
                     continue
                 seconds = self._seconds_until_due()
                 if seconds <= 0:
-                    return _first(self._waiting, self._batch_events)
+                    return _first(self._waiting, self._request_events)
                 self._changed.wait(seconds)
         return []
 
     def _seconds_until_due(self) -> float:
-        is_full = len(self._waiting) >= self._batch_events
+        is_full = len(self._waiting) >= self._request_events
         if is_full or self._closing or self._settled < self._flush_to:
             return 0.0
         return self._waiting[0].since_seconds + self._age_seconds_max - time.monotonic()
 
     def _deliver(self, http: httpx2.Client, batch: Sequence[_Waiting]) -> None:
-        """Send the batch until there is an answer for it, or `close` has given it up."""
+        """Send the batch until there is an answer for it, or `close` has given it up; one too large is left to smaller ones."""
         body = b"\n".join(each.line for each in batch)
         for attempt in count():
             try:
                 answer = answer_of(http.post(EVENTS_PATH, content=body), len(batch))
             except httpx2.RequestError as error:
                 answer = answer_lost(error)
+            if isinstance(answer, NotTaken) and answer.is_too_large and len(batch) > 1:
+                self._send_fewer(len(batch) // 2)
+                return
             if isinstance(answer, Receipt) or not answer.retryable:
                 self._answered(batch, answer)
                 return
@@ -354,6 +359,10 @@ class UsageClient:
             self._pause(attempt, answer.retry_after_seconds)
             if self._abandoned:
                 return
+
+    def _send_fewer(self, events: int) -> None:
+        with self._changed:
+            self._request_events = events
 
     def _pause(self, attempt: int, retry_after_seconds: float) -> None:
         """Wait before the next try; a `close` that begins meanwhile has it at once, unless the service asked to wait."""
@@ -379,6 +388,8 @@ class UsageClient:
             self._counts.update(accepted=accepted, duplicates=duplicates, rejected=len(rejected))
             for _ in batch:
                 self._waiting.popleft()
+            # Whether fewer were needed for a limit that lasts, or for a few large events, is known only by trying more again.
+            self._request_events = min(self._request_events + self._request_events // 10 + 1, self._batch_events)
         try:
             self._hand_over(rejected)
         finally:

@@ -60,6 +60,8 @@ class NotTaken(msgspec.Struct, frozen=True):
     retryable: bool
     # How long the service asked to be left alone.
     retry_after_seconds: float = 0.0
+    # Whether the same events may be taken in smaller requests.
+    is_too_large: bool = False
 
 
 class _Problem(msgspec.Struct):
@@ -94,7 +96,9 @@ def answer_of(response: httpx2.Response, events: int) -> Receipt | NotTaken:
     status = response.status_code
     if status != httpx2.codes.OK:
         reason = f"{status} {response.text[:_REASON_CHARS_MAX]}"
-        return NotTaken(_code(response), reason, is_busy(status), _retry_after_seconds(response.headers))
+        is_too_large = status == httpx2.codes.CONTENT_TOO_LARGE
+        retry_after_seconds = _retry_after_seconds(response.headers)
+        return NotTaken(_code(response), reason, is_busy(status), retry_after_seconds, is_too_large)
     try:
         receipt = _RECEIPT.decode(response.content)
     except msgspec.DecodeError as error:

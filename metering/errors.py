@@ -10,7 +10,7 @@ MeteringError
 │   ├── TimeLimitError             the answer would take longer than one answer may
 │   └── SchemaError                not migrated, or migrated by a newer release
 ├── WriterFullError         more events are waiting than may wait: try again
-├── BodiesFullError         more bytes of bodies are arriving than may be held: try again
+├── BodiesFullError         more bytes of bodies are arriving, or wait, than may be held: try again
 ├── RateLimitedError        the key has sent more than its rate: try again, after a while
 ├── ThrottledError          the key has spent its budget of questions: try again, after a while
 ├── DoorFullError           more operations wait for the database than may wait, or too long: try again
@@ -104,7 +104,7 @@ class WriterFullError(MeteringError):
 
 
 class BodiesFullError(MeteringError):
-    """More bytes of bodies are arriving than may be held at a time; the same request may be sent again."""
+    """More bytes of bodies are arriving, or wait to be written, than may be held; the same request may be sent again."""
 
     code = "bodies_full"
     retryable = True

@@ -4,6 +4,7 @@ import asyncio
 import time
 from contextlib import suppress
 
+from metering.cancelling import cancel
 from metering.errors import DatabaseError
 from metering.limits import Limits
 from metering.store.pool import Database
@@ -27,10 +28,11 @@ class KeyUses:
         self._task = asyncio.create_task(self._loop(), name="key-uses")
 
     async def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, as far as the database answers soon."""
         self._closing.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task], timeout=self._limits.closing_seconds_max)
+            await cancel([self._task])
 
     def note(self, prefix: str) -> None:
         """The key is used now."""

@@ -8,7 +8,7 @@ loop holds a lock of its own in the session in which it works (metering/store/tu
 import asyncio
 from typing import Final
 
-from metering.endings import end
+from metering.cancelling import cancel
 from metering.errors import MeteringError
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
@@ -38,7 +38,7 @@ class Lead:
     async def close(self) -> None:
         """Give the lead up, or the attempts to take it."""
         assert self._task is not None, "it was started"
-        await end([self._task])
+        await cancel([self._task])
 
     async def _try(self) -> None:
         while True:

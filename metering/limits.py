@@ -17,7 +17,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # What is looked at field by field takes many times its size in memory; no event comes near it.
     looked_at_bytes_max: int = 1024 * 1024
 
-    # All bodies that are arriving at a process: what slow clients may cost us. No sender may hold more than is still free.
+    # All bodies that are arriving at a process or wait to be written: what slow clients, and a slow database, may cost us.
+    # No sender may hold more than is still free.
     body_seconds_max: int = 60
     bodies_bytes_max: int = 256 * 1024 * 1024
 
@@ -80,9 +81,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # Erasing a user: how long it waits for whoever makes rollups.
     erasure_wait_seconds_max: int = 30
 
-    # The writer: waiting events are the memory that a slow database may cost us.
+    # The writer: how many events may wait, whatever their bytes; and what one transaction writes.
     queue_events_max: int = 50_000
     batch_events_max: int = 5_000
+    # A transaction holds a handful of locks for each week that it writes into, and the server has room for so many in all.
+    batch_weeks_max: int = 100
     writers: int = 2
     writer_retries_max: int = 20
 
@@ -172,10 +175,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     alert_rules_max: int = 200
     alert_subjects_max: int = 10_000
     alert_days_max: int = 400
+    # Of periods that are over: those that ended so long ago are looked at for what came late, and always the last one; and so
+    # many of those that ended while nobody evaluated.
+    alert_late_seconds_max: int = 600
+    alert_periods_max: int = 500
 
     # Notifications, and where they are sent: so many at once in a process, and at once to one destination.
     notification_bytes_max: int = 20 * 1024
     notification_days_max: int = 30
+    # Who publishes of more in one transaction holds one lock of all subjects in the place of one for each: PostgreSQL has room
+    # for some thousands, of everybody.
+    notification_subjects_max: int = 200
     destinations_max: int = 100
     destination_types_max: int = 50
     destination_url_chars_max: int = 2_000
@@ -202,7 +212,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # Waiting
     database_connect_seconds_max: int = 10
     write_seconds_max: int = 20
+    # Half of it is for answers, then a second each for what is being written, background work and uses of keys.
     shutdown_seconds_max: int = 10
+    closing_seconds_max: int = 1
     retry_after_seconds: int = 1
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from metering.alerts.evaluate import Evaluator
-from metering.endings import end
+from metering.cancelling import cancel
 from metering.lead import Lead
 from metering.limits import Limits
 from metering.loops import LoopLog, traced_run
@@ -69,7 +69,7 @@ class Notifier:
 
     async def close(self) -> None:
         """Stop. What is under way is given up: it is pending still, and sent again."""
-        await end(self._tasks)
+        await cancel(self._tasks)
 
     async def _deliver(self) -> None:
         while True:

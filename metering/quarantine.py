@@ -7,6 +7,7 @@ counts once, however often and by however many it is retried, and wherever a pro
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -107,6 +108,9 @@ class _Kept(msgspec.Struct, frozen=True):
 
 class Retry:
     """Rejected events on their way through admission again, each with the index of its order."""
+
+    # All that is not refused goes from the quarantine at once.
+    is_divisible: Final = False
 
     def __init__(self, orders: Sequence[RetryOrder], rows: Sequence[_Kept], limits: Limits) -> None:
         self._rows = rows

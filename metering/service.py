@@ -236,6 +236,8 @@ async def open_service(settings: Settings, limits: Limits, counters: Counters | 
         bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
         _read_gauges(counters, writer, pools)
+        secret = await kept_secret(database)
+        stack.callback(database.close_within, limits.closing_seconds_max)
         yield Service(
             limits=limits,
             counters=counters,
@@ -256,7 +258,7 @@ async def open_service(settings: Settings, limits: Limits, counters: Counters | 
             destinations=Destinations(database, vault, allowed_of(settings), limits, utc_now),
             database=database.behind(Door(settings.pool_connections, limits)),
             unhindered=database,
-            seal=Seal(await kept_secret(database)),
+            seal=Seal(secret),
         )
 
 

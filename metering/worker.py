@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Final
 
-from metering.endings import end
+from metering.cancelling import cancel
 from metering.health.scorer import Scorer
 from metering.lead import Lead
 from metering.limits import Limits
@@ -89,7 +89,7 @@ class Worker:
     async def close(self) -> None:
         """Stop. Work that is under way is given up: it is safe to stop anywhere, and the next one does it again."""
         self._closing.set()
-        await end(self._tasks)
+        await cancel(self._tasks)
 
     async def _loop(self) -> None:
         while not self._closing.is_set():

@@ -4,13 +4,15 @@ One process at a time evaluates. Figures are read in a snapshot of their own, wh
 lock: nobody else changes it. It may be killed anywhere; the next run sees the same figures, and what was not committed again.
 
 A period that is over is looked at for a while still: an event that comes late, or is corrected, may have lifted a figure over
-the bound in it. Such an alert is raised and closed at once, so that somebody is told. See docs/adr/0024.
+the bound in it, and one that ended while nobody evaluated was never looked at (past.py says which are). Such an alert is raised
+and closed at once, so that somebody is told. See docs/adr/0024.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -19,14 +21,16 @@ import msgspec
 from metering.alerts.crossings import Crossing, Seen, crossing
 from metering.alerts.figures import Dimensions, Look, read_seen
 from metering.alerts.history import Resolution
+from metering.alerts.past import past_looks
 from metering.alerts.rules import AlertRule, rules_of
-from metering.errors import DatabaseUnavailableError, MeteringError
+from metering.errors import DatabaseUnavailableError, MeteringError, SchemaError, TimeLimitError
 from metering.events import in_utc
 from metering.limits import Limits
 from metering.outbox.event import OutboxEvent
-from metering.outbox.publish import publish
+from metering.outbox.publish import publish_all
 from metering.periods import Period
 from metering.reach import EVERYTHING
+from metering.store.faults import translated
 from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -60,16 +64,24 @@ class _Change(msgspec.Struct, frozen=True, kw_only=True):
     value: Decimal | None = None
 
 
+class _PastLook(msgspec.Struct, frozen=True):
+    """When a rule's periods that are over were looked at last, what it said then, and why some of them could not be read."""
+
+    at: datetime
+    revision: int
+    fault: str | None
+
+
 class Evaluator:
     """Evaluates rules, each as often as its own cost allows."""
 
     def __init__(self, database: Database, limits: Limits) -> None:
         self._database = database
         self._limits = limits
-        # By rule: not before, on the clock of time.monotonic(); and since when its last period was not looked at.
+        # By rule: not before, on the clock of time.monotonic(); and when its past was looked at.
         self._rests_until: dict[str, float] = {}
         self._took_seconds: dict[str, float] = {}
-        self._looked_before_at: dict[str, datetime] = {}
+        self._past_looks: dict[str, _PastLook] = {}
 
     async def run(
         self, now: datetime | None = None, *, all_rules: bool = False, published: Callable[[], None] | None = None
@@ -88,82 +100,129 @@ class Evaluator:
                 started = time.monotonic()
                 if started < self._rests_until.get(rule.key, 0.0) and not all_rules:
                     continue
-                changed = await self._evaluate(connection, rule, now, look_before=all_rules)
+                try:
+                    changed = await self._tried(connection, rule, now, look_back=all_rules)
+                finally:
+                    ended = time.monotonic()
+                    self._took_seconds[rule.key] = ended - started
+                    self._rests_until[rule.key] = ended + _REST_FACTOR * (ended - started)
                 if changed and published is not None:
                     published()
                 changes += changed
-                ended = time.monotonic()
-                self._took_seconds[rule.key] = ended - started
-                self._rests_until[rule.key] = ended + _REST_FACTOR * (ended - started)
             return changes
 
-    async def _evaluate(
-        self, connection: Connection, rule: AlertRule, now: datetime | None, *, look_before: bool
-    ) -> int:
+    async def _tried(self, connection: Connection, rule: AlertRule, now: datetime | None, *, look_back: bool) -> int:
+        """Evaluate a rule. What goes wrong is its own fault, foreseen or not: the others are evaluated all the same."""
+        try:
+            with translated():
+                return await self._evaluate(connection, rule, now, look_back=look_back)
+        except (DatabaseUnavailableError, SchemaError):
+            # This is so of all of them.
+            raise
+        except MeteringError as error:
+            fault = str(error)
+        except Exception as error:  # noqa: BLE001 - it is logged, and stands in the list of rules
+            fault = (
+                f"It failed in a way that was not foreseen ({type(error).__name__}); the log of the service tells more."
+            )
+            if fault != rule.fault:
+                logger().error("alert_rule_broken", rule=rule.key, exc_info=error)
+        await self._note_fault(connection, rule, fault)
+        return 0
+
+    async def _evaluate(self, connection: Connection, rule: AlertRule, now: datetime | None, *, look_back: bool) -> int:
         opened = [_open(row) for row in await connection.fetch(sql("alerts.list_open"), rule.key)]
         if not rule.enabled and not opened:
             return 0
-        fault = None
-        try:
-            changes, at = await self._found(connection, rule, opened, now, look_before=look_before)
-        except DatabaseUnavailableError:
-            raise
-        except MeteringError as error:
-            fault, changes, at = str(error), [], None
-        if fault != rule.fault:
-            await connection.execute(sql("alert_rules.note_fault"), rule.key, fault)
-            if fault is not None:
-                logger().warning("alert_rule_faulty", rule=rule.key, fault=fault)
-        if at is not None:
-            await self._note(connection, rule, changes, at)
-        return len(changes)
-
-    async def _found(
-        self,
-        connection: Connection,
-        rule: AlertRule,
-        opened: Sequence[Open],
-        now: datetime | None,
-        *,
-        look_before: bool,
-    ) -> tuple[list[_Change], datetime]:
-        """What has crossed a bound, and as of when."""
         async with Snapshot(self._database, EVERYTHING) as snapshot:
             at = in_utc((await snapshot.horizon()).as_of) if now is None else now
-            changes = [
-                _Change(id=each.id, seen=each.seen, resolution=reason)
-                for each in opened
-                if (reason := _closing(each, rule, at)) is not None
-            ]
-            if not rule.enabled:
-                return changes, at
-            going_on = [each for each in opened if _closing(each, rule, at) is None]
-            named: list[Dimensions] = [each.seen.dimensions for each in going_on]
-            seen = await read_seen(snapshot, Look(rule=rule, at=at, before=False, named=named), self._limits)
-            changes += _crossed(rule, going_on, seen)
-            if look_before or at >= self._looked_before_at.get(rule.key, at) + _BEFORE_EVERY:
-                before = await read_seen(snapshot, Look(rule=rule, at=at, before=True), self._limits)
-                changes += await _late(connection, rule, before, at)
-                self._looked_before_at[rule.key] = at
-            self._looked_before_at.setdefault(rule.key, at)
-        return changes, at
+            found = await self._found(snapshot, rule, opened, at)
+            changes = await self._note(connection, rule, found, at)
+            if rule.enabled and (look_back or self._is_to_look_back(rule, at)):
+                changes += await self._look_back(connection, snapshot, rule, at)
+        past = self._past_looks.get(rule.key)
+        await self._note_fault(connection, rule, None if past is None or past.revision != rule.revision else past.fault)
+        return changes
 
-    async def _note(self, connection: Connection, rule: AlertRule, changes: Sequence[_Change], at: datetime) -> None:
-        """Note and publish, in order of the subjects' names: whoever publishes of several takes them in one order."""
-        if not changes:
+    async def _found(self, snapshot: Snapshot, rule: AlertRule, opened: Sequence[Open], at: datetime) -> list[_Change]:
+        """What has crossed a bound in the running periods, and what is closed whatever its figure is."""
+        reasons = {each.id: _closing(each, rule, at) for each in opened}
+        changes = [
+            _Change(id=each.id, seen=each.seen, resolution=reason)
+            for each in opened
+            if (reason := reasons[each.id]) is not None
+        ]
+        if not rule.enabled:
+            return changes
+        going_on = [each for each in opened if reasons[each.id] is None]
+        named: list[Dimensions] = [each.seen.dimensions for each in going_on]
+        seen = await read_seen(snapshot, Look(rule=rule, at=at, named=named), self._limits)
+        return changes + _crossed(rule, going_on, seen)
+
+    def _is_to_look_back(self, rule: AlertRule, at: datetime) -> bool:
+        past = self._past_looks.get(rule.key)
+        if past is not None and past.revision == rule.revision:
+            return at >= past.at + _BEFORE_EVERY
+        return at >= (rule.evaluated_to or rule.changed_at) + _BEFORE_EVERY
+
+    async def _look_back(self, connection: Connection, snapshot: Snapshot, rule: AlertRule, at: datetime) -> int:
+        """Tell of periods that are over what nobody was told. What cannot be read is said, and passed over."""
+        looks = past_looks(rule, at, self._limits)
+        if len(looks) == self._limits.alert_periods_max:
+            logger().warning("alert_periods_passed_over", rule=rule.key, before=looks[0].at)
+        changes, fault, is_through = 0, None, True
+        for look in looks:
+            try:
+                seen = await read_seen(snapshot, look, self._limits)
+            except (DatabaseUnavailableError, SchemaError):
+                raise
+            except MeteringError as error:
+                fault = f"Of a period that is over: {error}"
+                if isinstance(error, TimeLimitError):
+                    # The snapshot is over with it; the same is tried again the next time.
+                    is_through = False
+                    break
+                continue
+            changes += await self._note(connection, rule, await _late(connection, rule, seen, at), at)
+        if is_through:
+            await connection.execute(sql("alert_rules.note_evaluated"), rule.key, at)
+        self._past_looks[rule.key] = _PastLook(at, rule.revision, fault)
+        return changes
+
+    async def _note_fault(self, connection: Connection, rule: AlertRule, fault: str | None) -> None:
+        """Note why a rule cannot be evaluated, or that it can be."""
+        if fault == rule.fault:
             return
-        async with connection.transaction():
-            # What is closed comes before what is raised of the same subject, unless it is the same alert.
-            for each in sorted(changes, key=lambda change: change.seen.subject):
-                if each.resolution is None:
-                    await connection.execute(sql("alerts.raise_alert"), *_cells(rule, each, at))
-                    await publish(connection, _event("alert.raised", rule, each), at)
-                    continue
-                resolved = await connection.fetchval(
-                    sql("alerts.resolve_alert"), each.id, at, each.resolution.value, each.value
-                )
-                if resolved is not None:
-                    await publish(connection, _event("alert.resolved", rule, each), at)
+        await connection.execute(sql("alert_rules.note_fault"), rule.key, fault)
+        if fault is not None:
+            logger().warning("alert_rule_faulty", rule=rule.key, fault=fault)
+
+    async def _note(self, connection: Connection, rule: AlertRule, changes: Sequence[_Change], at: datetime) -> int:
+        """Note and publish, some subjects at a time; say how much. What is not noted when we die is seen again."""
+        for some in _by_subjects(changes, self._limits.notification_subjects_max):
+            async with connection.transaction():
+                told = []
+                # What is closed comes before what is raised of the same subject, unless it is the same alert.
+                for each in some:
+                    if each.resolution is None:
+                        await connection.execute(sql("alerts.raise_alert"), *_cells(rule, each, at))
+                        told.append(_event("alert.raised", rule, each))
+                        continue
+                    resolved = await connection.fetchval(
+                        sql("alerts.resolve_alert"), each.id, at, each.resolution.value, each.value
+                    )
+                    if resolved is not None:
+                        told.append(_event("alert.resolved", rule, each))
+                await publish_all(connection, told, at, self._limits)
+        return len(changes)
+
+
+def _by_subjects(changes: Sequence[_Change], subjects_max: int) -> Iterator[list[_Change]]:
+    """Changes in order of the subjects' names, of so many subjects at a time; those of one subject stay together."""
+    in_order = sorted(changes, key=lambda change: change.seen.subject)
+    of_subjects = [list(of) for _, of in groupby(in_order, key=lambda change: change.seen.subject)]
+    for first in range(0, len(of_subjects), subjects_max):
+        yield [change for of in of_subjects[first : first + subjects_max] for change in of]
 
 
 def _closing(each: Open, rule: AlertRule, at: datetime) -> Resolution | None:

@@ -1,6 +1,6 @@
 """What a rule looks at, read in one snapshot: every figure that may have crossed a bound, with late and corrected events."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,7 +19,7 @@ from metering.periods import Period, bucket_bounds, zone_of
 from metering.questions import GroupOrder, ValueFilter
 from metering.rated_meters import rated_meter
 from metering.rollups.read import After
-from metering.rollups.read_meter import read_meter_groups, read_meter_total
+from metering.rollups.read_meter import check_meter_retained, read_meter_groups, read_meter_total
 from metering.statements.charges import read_charges
 from metering.statements.drafts import task_of
 from metering.statements.figures import Needed, Subscriber, read_figures
@@ -41,23 +41,20 @@ Dimensions = tuple[tuple[str, str | None], ...]
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """Which figures are wanted: at an instant, of the period before the one that it lies in where `before` says so.
+    """Which figures are wanted: of the period that an instant lies in; or, of subscriptions, of their billing periods that were
+    over at that instant and not yet at `over_since`, and of the last one in any case.
 
     All that may be at or above the rule's lower bound, and those of subjects that are named besides.
     """
 
     rule: AlertRule
     at: datetime
-    before: bool
+    over_since: datetime | None = None
     named: Collection[Dimensions] = ()
 
     def period(self, cut: Slice) -> Period:
         """The calendar period that is looked at."""
-        zone = zone_of(cut.time_zone)
-        start, end = bucket_bounds(Period(self.at, self.at + _INSTANT), zone, cut.bucket)[:2]
-        if not self.before:
-            return Period(start, end)
-        start, end = bucket_bounds(Period(start - _INSTANT, start), zone, cut.bucket)[:2]
+        start, end = bucket_bounds(Period(self.at, self.at + _INSTANT), zone_of(cut.time_zone), cut.bucket)[:2]
         return Period(start, end)
 
 
@@ -83,6 +80,8 @@ async def _quantities(snapshot: Snapshot, look: Look, measure: Quantity, limits:
     assert meter is not None, "a rule is put with a meter that is there, and meters are not deleted"
     definition, period = meter.definition, look.period(measure.slice)
     floor = look.rule.definition.bounds.resolve_below
+    # What a question would be refused for is no figure either.
+    await check_meter_retained(snapshot, definition, measure.slice.question(period, look.rule.accounts, limits))
     names = tuple(dimension.value for dimension in measure.slice.group_by)
     seen: dict[Dimensions, Seen] = {}
     if names:
@@ -175,15 +174,21 @@ async def _subscriptions(snapshot: Snapshot, look: Look, limits: Limits) -> Asyn
             last = page[-1].key
 
 
-def _instant_of(look: Look, subscription: RatedSubscription) -> datetime | None:
-    """An instant of the billing period that is looked at; None where there is none."""
+def _instants_of(look: Look, subscription: RatedSubscription) -> Iterator[datetime]:
+    """An instant of each billing period that is looked at."""
     billing = billing_period_at(subscription.terms, look.at)
-    if not look.before:
-        return None if billing is None else look.at
-    if billing is not None:
-        return billing.served.start - _INSTANT
-    ends_at = subscription.terms.ends_at
-    return None if ends_at is None else ends_at - _INSTANT
+    if look.over_since is None:
+        if billing is not None:
+            yield look.at
+        return
+    ended_at = subscription.terms.ends_at if billing is None else billing.served.start
+    is_last = True
+    while ended_at is not None and ended_at <= look.at and (is_last or ended_at > look.over_since):
+        billing = billing_period_at(subscription.terms, ended_at - _INSTANT)
+        if billing is None:
+            return
+        yield ended_at - _INSTANT
+        ended_at, is_last = billing.served.start, False
 
 
 def _dimensions_of(subscriber: Subscriber) -> Dimensions:
@@ -199,9 +204,8 @@ async def _included(snapshot: Snapshot, look: Look, measure: IncludedShare, limi
     meter = rated_meter(definitions[measure.meter])
     async for page in _subscriptions(snapshot, look, limits):
         asked: list[tuple[Subscriber, rating.Period, tuple[PlanPart, ...]]] = []
-        for subscription in page:
-            at = _instant_of(look, subscription)
-            billing = None if at is None else billing_period_at(subscription.terms, at)
+        for subscription, at in ((each, at) for each in page for at in _instants_of(look, each)):
+            billing = billing_period_at(subscription.terms, at)
             if billing is not None:
                 subscriber = Subscriber(subscription.account, subscription.key)
                 asked.append((subscriber, billing.served, parts_of(subscription.terms, billing)))
@@ -232,10 +236,10 @@ async def _statements(snapshot: Snapshot, look: Look, measure: StatementTotal, l
         of_currency = [each for each in page if each.currency_code == measure.currency_code]
         dues = []
         for history in await read_histories(snapshot, of_currency):
-            at = _instant_of(look, history.subscription)
-            due = None if at is None else history.due_at(at)
-            if due is not None and due.billing is not None:
-                dues.append((history, due))
+            for at in _instants_of(look, history.subscription):
+                due = history.due_at(at)
+                if due is not None and due.billing is not None:
+                    dues.append((history, due))
         for statement in await _known(snapshot, dues):
             yield Seen(
                 dimensions=_dimensions_of(Subscriber(statement.account, statement.subscription)),

@@ -110,6 +110,8 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     # Why it cannot be evaluated now.
     fault: str | None
+    # Every period that was over then was looked at; None where none was yet.
+    evaluated_to: datetime | None
     created_at: datetime
     changed_at: datetime
 
@@ -205,6 +207,7 @@ def _rule(row: Any) -> AlertRule:
         enabled=row["enabled"],
         revision=row["revision"],
         fault=row["fault"],
+        evaluated_to=None if row["evaluated_to"] is None else in_utc(row["evaluated_to"]),
         created_at=in_utc(row["created_at"]),
         changed_at=in_utc(row["changed_at"]),
     )

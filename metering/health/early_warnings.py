@@ -19,7 +19,7 @@ from metering.health.alarming import Alarming, Place
 from metering.health.episodes import Course, Episode, course_of
 from metering.health.thresholds import PutThresholds
 from metering.outbox.event import OutboxEvent, subject_of
-from metering.outbox.publish import publish
+from metering.outbox.publish import publish_all
 from metering.store.pool import Connection
 from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
@@ -129,8 +129,7 @@ async def _begin(connection: Connection, alarming: Alarming, course: Course, ver
     )
     told = [(id, place) for id, place, is_told in begun if is_told]
     events = [_event(id, place, alarming) for id, place in told]
-    for event in sorted(events, key=lambda each: (each.subject, each.type)):
-        await publish(connection, event, now)
+    await publish_all(connection, sorted(events, key=lambda each: (each.subject, each.type)), now)
     return len(events)
 
 

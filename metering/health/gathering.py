@@ -99,8 +99,8 @@ class Life(msgspec.Struct, frozen=True):
 class FeatureUse(msgspec.Struct, frozen=True):
     """Which features a subject used; events are those with a feature, in 28 days and in the 84 before."""
 
-    events: float
-    events_before: float
+    feature_events: float
+    feature_events_before: float
     features: list[str]
     first_uses: list[date]
     used: list[str]
@@ -245,14 +245,13 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
     of_contracts = {
         SubjectRef(Subject.SUBSCRIPTION, row["account"], row["key"]): _struct(Contract, row) for row in contracts
     }
-    lives = await asyncio.to_thread(_lives, question, await question.of_lookback(sql("measures.list_lives"), *service))
-    of_features = question
+    of_everything = sql("measures.list_lives") if is_for_norms else sql("measures.list_uses")
+    used = await question.of_lookback(of_everything, *service)
+    lives = await asyncio.to_thread(_lives, question, used)
     if is_for_norms:
-        with_steps = {ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said}
-        of_features = msgspec.structs.replace(question, accounts=sorted(with_steps))
-    uses = (
-        await of_features.of_lookback(sql("measures.list_feature_uses"), *service) if of_features.accounts != [] else []
-    )
+        with_steps = sorted({ref.account for ref, said in conventions.of.items() if ONBOARDING_STEPS in said})
+        of_these = msgspec.structs.replace(question, accounts=with_steps)
+        used = await of_these.of_lookback(sql("measures.list_uses"), *service) if with_steps else []
     return Gathered(
         as_of=as_of,
         conventions=conventions,
@@ -260,7 +259,7 @@ async def gather(question: Question, *, is_for_norms: bool = False) -> Gathered:
         champions_before={ref: flag for ref in before.of if (flag := before.flag(ref, CHAMPION)) is not None},
         contracts=of_contracts,
         lives=lives,
-        uses=dict(_by_subject(FeatureUse, uses)),
+        uses=dict(_by_subject(FeatureUse, used)),
         users_of=_by_account(ref for ref in lives if ref.subject is Subject.USER),
         contracts_of=_by_account(of_contracts),
     )

@@ -96,11 +96,11 @@ class Usage:
         offered, core = self._offered(ref), self._listed(ref, CORE_FEATURES)
         yield "breadth", _share(use, offered) if offered else Unknown("no features are known to be entitled to")
         yield "breadth_core", _share(use, core) if core else _NO_CORE
-        if use.events < _EVENTS_FOR_FEATURES or use.effective is None:
+        if use.feature_events < _EVENTS_FOR_FEATURES or use.effective is None:
             yield "effective_features", Unknown("fewer than 20 events with a feature")
         else:
             yield "effective_features", Observed(use.effective)
-        few = min(use.events, use.events_before) < _EVENTS_FOR_MIX
+        few = min(use.feature_events, use.feature_events_before) < _EVENTS_FOR_MIX
         known = None if few else use.divergence
         yield (
             "mix_shift",

@@ -1,7 +1,7 @@
-"""Bodies that are arriving: how long one may take, and how much memory all of them may.
+"""Bodies that are arriving or wait to be written: how long one may take to arrive, and how much memory all of them may take.
 
-A body that comes a byte a second holds what has arrived of it, until its time is over; and however many of them one
-sender begins, there is room for the others: no sender may hold more than is still free.
+A body that comes a byte a second holds what has arrived of it, until its time is over, and what is there is held until it is
+answered; however many of them one sender begins, there is room for the others: no sender may hold more than is still free.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from metering.limits import Limits
 
 
 class Bodies:
-    """All bodies that are arriving at this process."""
+    """All bodies of this process that are arriving, or are not answered yet."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # Bytes by sender, for as long as a body of theirs is arriving.
+        # Bytes by sender, for as long as a body of theirs is not let go.
         self._held: Counter[str] = Counter()
 
     def arriving(self, sender: str) -> "Body":
-        """A body of this sender, to be entered with its first byte and left when it was taken apart.
+        """A body of this sender, to be entered with its first byte and left when nothing of it is held any more.
 
         Raises BodyError in the block when the body has not arrived in time.
         """
@@ -34,8 +34,8 @@ class Bodies:
         # The end of a body comes as no bytes at all, and needs no room.
         if count and self._held[sender] + count > free:
             raise BodiesFullError(
-                f"{self._held.total():,} bytes of bodies are arriving, {self._held[sender]:,} of them with this key; "
-                "send this one again in a moment."
+                f"{self._held.total():,} bytes of bodies are arriving or wait to be written, {self._held[sender]:,} of them of "
+                "this key; send this one again in a moment."
             )
         self._held[sender] += count
 

@@ -10,14 +10,15 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
+from metering.cancelling import cancel
 from metering.errors import DatabaseUnavailableError, WriterFullError
 from metering.ingest.queue import FairQueue
 from metering.ingest.receipts import Receipt
-from metering.ingest.write import Submission, write_batch
+from metering.ingest.write import Submission, in_runs, write_batch
 from metering.limits import Limits
 from metering.metrics import COMMIT_SECONDS, UNWRITTEN, Counters
 from metering.spans import Span, part, together
-from metering.store.event_log import EventLog
+from metering.store.event_log import EventLog, ScatteredError
 from metering.telemetry import logger
 
 
@@ -54,12 +55,11 @@ class Writer:
         self._arrived.set()
         if not self._tasks:
             return
-        _, late = await asyncio.wait(self._tasks, timeout=self._limits.shutdown_seconds_max)
-        for task in late:
-            task.cancel()
+        _, late = await asyncio.wait(self._tasks, timeout=self._limits.closing_seconds_max)
         _fail(
             self._queue.take_all(), DatabaseUnavailableError("The database did not answer before the service stopped.")
         )
+        await cancel(late)
 
     @property
     def events(self) -> int:
@@ -149,6 +149,9 @@ class Writer:
         except DatabaseUnavailableError as error:
             self._counters.count(UNWRITTEN)
             _fail(batch, error)
+        except ScatteredError:
+            for fewer in in_runs(batch, lambda waiting: waiting.submission.weeks, self._limits.batch_weeks_max):
+                await self._write(fewer)
         except Exception as error:  # noqa: BLE001 - a writer outlives whatever one batch did; the request gets the error
             # One request may hold what PostgreSQL refuses and admission did not foresee: it must not cost the others.
             if len(batch) == 1:
@@ -162,9 +165,13 @@ class Writer:
             self._counters.observe(COMMIT_SECONDS, time.perf_counter() - started)
             # Who sends duplicates sends more of them.
             self._look_first = any(receipt.duplicates for receipt in receipts)
-            for waiting, receipt in zip(batch, receipts, strict=True):
-                if not waiting.receipt.done():
-                    waiting.receipt.set_result(receipt)
+            _answer(batch, receipts)
+
+
+def _answer(batch: list[_Waiting], receipts: list[Receipt]) -> None:
+    for waiting, receipt in zip(batch, receipts, strict=True):
+        if not waiting.receipt.done():
+            waiting.receipt.set_result(receipt)
 
 
 def _traced(batch: list[_Waiting]) -> AbstractContextManager[Span | None]:

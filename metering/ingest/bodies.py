@@ -1,5 +1,6 @@
 """An event as it was sent, to be kept and shown when it is refused. Pure, and asked only for what is refused."""
 
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 import msgspec
@@ -47,6 +48,12 @@ class PlainEvents:
         """The event at this index."""
         event = self.decoded[index]
         return SentBody(JSON, written(event) if isinstance(event, UsageEvent) else self.refused[index])
+
+    def let_go(self, *, larger_than: int) -> Iterator[tuple[int, SentBody]]:
+        """What could not be decoded and has more bytes than this, by index: each once, then it is not held any longer."""
+        for index in [index for index, raw in self.refused.items() if len(raw) > larger_than]:
+            yield index, self.body(index)
+            del self.refused[index]
 
 
 def written(struct: msgspec.Struct) -> bytes:

@@ -7,7 +7,7 @@ the data's. The envelope may carry more than we know, as CloudEvents says; the d
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -86,7 +86,7 @@ class CloudEvents:
     ) -> None:
         self._sent = sent
         # Those that are none, as they were sent.
-        self._refused = {} if refused is None else refused
+        self._refused = dict(refused or {})
         # The index of the first one in its request.
         self._first = first
         # The indexes of those whose account is their subject.
@@ -95,7 +95,7 @@ class CloudEvents:
 
     def worded(self, rejection: Rejection) -> Rejection:
         """The rejection of an event, told of the CloudEvent that it was; one that is told so already stays."""
-        return _worded(rejection, by_subject=rejection.index in self._by_subject)
+        return worded_as_cloud_event(rejection, by_subject=rejection.index in self._by_subject)
 
     def body(self, index: int) -> SentBody:
         """The event at this index in structured mode, in whichever it came: as it was sent, or written anew."""
@@ -103,6 +103,12 @@ class CloudEvents:
         if isinstance(event, Rejection):
             return self._refused[index]
         return SentBody(STRUCTURED, written(event))
+
+    def let_go(self, *, larger_than: int) -> Iterator[tuple[int, SentBody]]:
+        """What is no event and has more bytes than this, by index: each once, then it is not held any longer."""
+        for index in [index for index, body in self._refused.items() if len(body.raw) > larger_than]:
+            yield index, self._refused[index]
+            del self._refused[index]
 
     def _usage(self, index: int, event: CloudEvent | Rejection) -> UsageEvent | Rejection:
         if isinstance(event, Rejection):
@@ -113,7 +119,7 @@ class CloudEvents:
             account = event.subject
             self._by_subject.add(index)
         if account is None:
-            return _rejection(index, event.id, (Code.MISSING_FIELD, "data.account", _NO_ACCOUNT))
+            return rejection_of(index, event.id, (Code.MISSING_FIELD, "data.account", _NO_ACCOUNT))
         return UsageEvent(
             id=event.id,
             occurred_at=event.time,
@@ -165,13 +171,15 @@ def decode_elements(parts: Sequence[bytes], limits: Limits, first: int = 0) -> C
 def decode_binary(headers: Sequence[tuple[bytes, bytes]], body: bytes, limits: Limits) -> CloudEvents:
     """One CloudEvent in binary mode: its attributes are headers, its data is the body. Raises BodyError when that is not JSON."""
     data = only_element(body, limits) if body else b"{}"
-    event = _from_headers(headers, data, limits)
+    attributes = attributes_of(headers)
+    event = attributes if isinstance(attributes, Rejection) else _assemble(0, attributes, data, limits)
     if isinstance(event, Rejection):
-        return CloudEvents([event], {0: _structured(headers, body)})
+        return CloudEvents([event], {0: structured(headers, body)})
     return CloudEvents([event])
 
 
-def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes, limits: Limits) -> CloudEvent | Rejection:
+def attributes_of(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str] | Rejection:
+    """The attributes of a CloudEvent in binary mode that mean something here, or what is wrong with its headers."""
     attributes: dict[str, str] = {}
     for header, value in headers:
         name = header.decode("latin-1").lower()
@@ -182,12 +190,12 @@ def _from_headers(headers: Iterable[tuple[bytes, bytes]], data: bytes, limits: L
         if text is None or attribute in attributes:
             what = "is not percent-encoded UTF-8" if text is None else "is sent twice"
             fault = (Code.MALFORMED, attribute, f"The header `{name}` {what}.")
-            return _rejection(0, attributes.get("id"), fault)
+            return rejection_of(0, attributes.get("id"), fault)
         attributes[attribute] = text
-    return _assemble(0, attributes, data, limits)
+    return attributes
 
 
-def _structured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> SentBody:
+def structured(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> SentBody:
     """What came in binary mode, in structured mode. What a header says unclearly, or twice, is an array of what it says."""
     said: dict[str, list[str]] = {}
     is_exact = True
@@ -229,16 +237,16 @@ def _decode_element(index: int, raw: bytes, limits: Limits) -> CloudEvent | Reje
     try:
         value = anything(raw, limits)
     except REFUSED as error:
-        return _rejection(index, None, (Code.MALFORMED, None, f"This is not JSON that can be read: {reason(error)}."))
+        return rejection_of(index, None, (Code.MALFORMED, None, f"This is not JSON that can be read: {reason(error)}."))
     if not isinstance(value, dict):
         message = f"A CloudEvent is a JSON object; this is {faults.kind(value)}."
-        return _rejection(index, None, (Code.MALFORMED, None, message))
+        return rejection_of(index, None, (Code.MALFORMED, None, message))
     # Null is absent, as CloudEvents has it.
     attributes = {name: value[name] for name in _ATTRIBUTES if value.get(name) is not None}
     data = _data(value, _MEMBERS.decode(raw))
     if isinstance(data, bytes):
         return _assemble(index, attributes, data, limits)
-    return _rejection(index, value.get("id"), data)
+    return rejection_of(index, value.get("id"), data)
 
 
 def _data(value: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bytes | Fault:
@@ -273,12 +281,13 @@ def _explain(index: int, attributes: Mapping[str, Any], data: bytes, limits: Lim
         fields = anything(data, limits)
     except REFUSED as error:
         fault = (Code.MALFORMED, "data", f"`data` is not JSON that can be read: {reason(error)}.")
-        return _rejection(index, event_id, fault)
+        return rejection_of(index, event_id, fault)
     by_subject = isinstance(fields, dict) and fields.get("account") is None and attributes.get("subject") is not None
-    return _worded(_rejection(index, event_id, _fault(attributes, fields)), by_subject=by_subject)
+    return worded_as_cloud_event(rejection_of(index, event_id, fault_of(attributes, fields)), by_subject=by_subject)
 
 
-def _fault(attributes: Mapping[str, Any], data: object) -> Fault:
+def fault_of(attributes: Mapping[str, Any], data: object) -> Fault:
+    """The first fault of a CloudEvent that the typed decoders refused, given its attributes and its data; there is one."""
     version = attributes.get("specversion")
     if isinstance(version, str) and version != "1.0":
         return Code.MALFORMED, "specversion", f"CloudEvents 1.0 is understood, not {version!r:.60}."
@@ -303,7 +312,8 @@ def _fault(attributes: Mapping[str, Any], data: object) -> Fault:
 _NO_ACCOUNT: Final = "`data.account` is required, or `subject` in its place."
 
 
-def _worded(rejection: Rejection, *, by_subject: bool) -> Rejection:
+def worded_as_cloud_event(rejection: Rejection, *, by_subject: bool) -> Rejection:
+    """The rejection of an event, told of the CloudEvent that it was, whose account is its subject or is in its data."""
     plain = rejection.path
     if plain is None or plain not in _PATHS:
         return rejection
@@ -314,6 +324,7 @@ def _worded(rejection: Rejection, *, by_subject: bool) -> Rejection:
     return msgspec.structs.replace(rejection, path=path, message=message)
 
 
-def _rejection(index: int, event_id: object, fault: Fault) -> Rejection:
+def rejection_of(index: int, event_id: object, fault: Fault) -> Rejection:
+    """The rejection of a CloudEvent for this fault."""
     code, path, message = fault
     return Rejection(index, code, message, id=event_id if isinstance(event_id, str) else None, path=path)

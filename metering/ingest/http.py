@@ -76,7 +76,7 @@ class EventsEndpoint:
         except ClientDisconnect:
             return  # nobody is left to answer, and nothing was taken
         except errors.MeteringError as error:
-            response = problem(error, self._limits)
+            response = problem(_to_be_sent_again(error), self._limits)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -96,7 +96,10 @@ class EventsEndpoint:
             except errors.BodyError as error:
                 raise _of_key(error, limits, self._limits) from error
             standing = await self.spend(key, len(decoded))
-        receipt = await self.record(decoded, key, Refusals(key.sender, reader), atomic=atomic)
+            refusals = Refusals(key.sender, reader)
+            refusals.keep(reader.let_go(larger_than=self._limits.rejected_body_bytes_max), self._limits)
+            # Its bytes count until it is answered: what waits for a slow database takes memory as what arrives does.
+            receipt = await self.record(decoded, key, refusals, atomic=atomic)
         status = 422 if atomic and receipt.rejected else 200
         return Response(_RECEIPT.encode(receipt), status, rate_headers(standing), media_type="application/json")
 
@@ -170,6 +173,14 @@ def _of_key(error: errors.BodyError, limits: Limits, everyones: Limits) -> error
         return error
     message = f"{error} This is the limit of this key; others have {getattr(everyones, name):,}."
     return errors.BodyError(error.status, error.code, message, limit=name)
+
+
+def _to_be_sent_again(error: errors.MeteringError) -> errors.MeteringError:
+    """The error; where it is the database's, of whichever kind, the one that says that the events may be sent again."""
+    if not isinstance(error, errors.DatabaseError) or error.retryable:
+        return error
+    said = str(error) if isinstance(error, errors.SchemaError) else "The database broke off what it was asked."
+    return errors.DatabaseUnavailableError(f"{said} Send the events again.")
 
 
 def _atomic(request: Request) -> bool:

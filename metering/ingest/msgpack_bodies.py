@@ -69,11 +69,21 @@ def _elements(body: bytes) -> list[msgspec.Raw]:
 
 def _only_event(body: bytes, limits: Limits, refused: Refused | None) -> UsageEvent | Rejection:
     """The body as the one element. Raises BodyError when it is not MessagePack to its end."""
+    check_whole(body)
+    return _decode_element(0, body, limits, refused)
+
+
+def check_whole(body: bytes) -> None:
+    """Raise BodyError when the body is not one value of MessagePack, and nothing behind it."""
     try:
         msgspec.msgpack.decode(body, type=msgspec.Raw)
     except REFUSED as error:
         raise unreadable(error, _LANGUAGE) from error
-    return _decode_element(0, body, limits, refused)
+
+
+def check_exact(raw: bytes | msgspec.Raw) -> None:
+    """Raise one of REFUSED where a quantity or an attribute is a number that is not exact, or none."""
+    _EXACT.decode(raw)
 
 
 def _decode_element(
@@ -81,7 +91,7 @@ def _decode_element(
 ) -> UsageEvent | Rejection:
     try:
         event = _EVENT.decode(raw)
-        _EXACT.decode(raw)
+        check_exact(raw)
     except REFUSED:
         if refused is not None:
             refused[index] = bytes(raw)
@@ -92,7 +102,7 @@ def _decode_element(
 def _explain(index: int, raw: bytes | msgspec.Raw, limits: Limits) -> Rejection:
     """Say what is wrong with MessagePack that is no event: the first fault in the order of `Code`."""
     try:
-        fields = _fields(raw, limits)
+        fields = fields_of(raw, limits)
     except REFUSED as error:
         return Rejection(index, Code.MALFORMED, f"This is not MessagePack: {reason(error)}.")
     if isinstance(fields, str):
@@ -102,7 +112,7 @@ def _explain(index: int, raw: bytes | msgspec.Raw, limits: Limits) -> Rejection:
     return Rejection(index, code, message, id=event_id if isinstance(event_id, str) else None, path=path)
 
 
-def _fields(raw: bytes | msgspec.Raw, limits: Limits) -> dict[str, Any] | str:
+def fields_of(raw: bytes | msgspec.Raw, limits: Limits) -> dict[str, Any] | str:
     """The fields of a map, or what it is instead."""
     value = _shown(raw)
     if memoryview(raw).nbytes > limits.looked_at_bytes_max:

@@ -21,11 +21,12 @@ _ANYTHING: Final = msgspec.msgpack.Decoder()
 
 def msgpack_body(raw: bytes, limits: Limits) -> SentBody:
     """The event as JSON. It is exact only where it is refused as JSON too: 1.5 is a float here, and a decimal there."""
-    shown = _shown(raw, limits)
+    shown = shown_as_json(raw, limits)
     return SentBody(JSON, shown, is_exact=isinstance(decode_element(0, shown, limits), Rejection))
 
 
-def _shown(raw: bytes, limits: Limits) -> bytes:
+def shown_as_json(raw: bytes, limits: Limits) -> bytes:
+    """The value as JSON, or as a string of Base64."""
     if len(raw) <= limits.looked_at_bytes_max:
         try:
             return msgspec.json.encode(_finite(_ANYTHING.decode(raw)), enc_hook=_extension)

@@ -50,7 +50,7 @@ _INGEST: Final = (
     "an event that is recorded already counts as a duplicate."
 )
 _BINARY: Final = (
-    "With `ce-*` headers the body is the data of one CloudEvent in binary mode. "
+    "With `ce-*` headers the body is the data of one CloudEvent in binary mode, in JSON or MessagePack. "
     f"Content-Encoding {' and '.join(ENCODINGS)} are understood."
 )
 
@@ -196,11 +196,16 @@ def _cloud_event(limits: Limits) -> Part:
     envelope["properties"] |= {
         "specversion": {"const": "1.0"},
         "datacontenttype": {"type": ["string", "null"], "description": "JSON, where it is said."},
-        "data": _ref("UsageData"),
-        "data_base64": {"type": "string", "contentEncoding": "base64", "description": "UsageData as JSON."},
     }
+    in_base64 = {"type": "string", "contentEncoding": "base64", "description": "UsageData as JSON."}
+    # Null is as good as absent, as the JSON format of CloudEvents has it.
+    nothing = {"type": "null"}
+    either = [
+        {"required": ["data"], "properties": {"data": _ref("UsageData"), "data_base64": nothing}},
+        {"required": ["data_base64"], "properties": {"data": nothing, "data_base64": in_base64}},
+    ]
     description = "CloudEvents 1.0. Its account is `data.account`, or `subject`. Other attributes are passed over."
-    return envelope | {"description": description, "oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}]}
+    return envelope | {"description": description, "oneOf": either}
 
 
 def _object(struct: type[msgspec.Struct], **properties: Part) -> Part:

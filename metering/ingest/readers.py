@@ -1,6 +1,6 @@
 """Content-Type -> the reader of a body: it is fed what arrives, and gives the events at the end."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from metering.errors import BodyError
@@ -10,6 +10,7 @@ from metering.ingest.decode import Decoded, Lines, Refused, decode_json
 from metering.ingest.media_types import MediaType, media_type
 from metering.ingest.msgpack_bodies import decode_msgpack
 from metering.ingest.msgpack_json import msgpack_body
+from metering.ingest.packed_cloudevents import decode_packed
 from metering.ingest.receipts import Rejection
 from metering.limits import Limits
 
@@ -24,6 +25,9 @@ class Reader(Sent, Protocol):
 
     def finish(self) -> Decoded:
         """The events, now that the body is there. Raises BodyError when it cannot be taken as a whole."""
+
+    def let_go(self, *, larger_than: int) -> Iterator[tuple[int, SentBody]]:
+        """What could not be decoded and has more bytes than this, by index: each once, then it is not held any longer."""
 
 
 class _LinesReader(PlainEvents):
@@ -90,11 +94,15 @@ class _CloudEventsReader:
     def body(self, index: int) -> SentBody:
         return self._events.body(index)
 
+    def let_go(self, *, larger_than: int) -> Iterator[tuple[int, SentBody]]:
+        return self._events.let_go(larger_than=larger_than)
 
+
+_MSGPACK: Final = "application/msgpack"
 READERS: Final[Mapping[str, Callable[[Limits], Reader]]] = {
     "application/json": lambda limits: _WholeReader(decode_json, limits),
     "application/x-ndjson": _LinesReader,
-    "application/msgpack": _MsgpackReader,
+    _MSGPACK: _MsgpackReader,
     "application/cloudevents+json": lambda limits: _CloudEventsReader(lambda body: decode_structured(body, limits)),
     "application/cloudevents-batch+json": lambda limits: _CloudEventsReader(lambda body: decode_batch(body, limits)),
 }
@@ -109,8 +117,10 @@ def reader_of(headers: Headers, limits: Limits) -> Reader:
         message = f"The charset of Content-Type {sent!r:.60} is not understood; send UTF-8."
         raise BodyError(415, "content_type_unsupported", message)
     if _is_binary(kind, headers):
+        if kind.essence == _MSGPACK:
+            return _CloudEventsReader(lambda body: decode_packed(headers, body, limits))
         if sent and not kind.is_json:
-            message = f"The data of a CloudEvent in binary mode is JSON here, not {sent!r:.60}."
+            message = f"The data of a CloudEvent in binary mode is JSON or MessagePack here, not {sent!r:.60}."
             raise BodyError(415, "content_type_unsupported", message)
         return _CloudEventsReader(lambda body: decode_binary(headers, body, limits))
     if kind.essence not in READERS:

@@ -13,7 +13,7 @@ class Code(Enum):
     """
 
     MALFORMED = "malformed"
-    """It is no event at all: no JSON object, no MessagePack map, no CloudEvent 1.0 with JSON data."""
+    """It is no event at all: no JSON object, no MessagePack map, no CloudEvent 1.0 with data that can be read."""
     UNKNOWN_FIELD = "unknown_field"
     """A field that no event has; it is named, never ignored."""
     MISSING_FIELD = "missing_field"

@@ -10,13 +10,15 @@ from typing import Final, Protocol
 
 import msgspec
 
-from metering.ingest.bodies import Sent, as_text, printable
+from metering.ingest.bodies import Sent, SentBody, as_text, printable
 from metering.ingest.elements import REFUSED
 from metering.ingest.receipts import Receipt, Rejection
 from metering.limits import Limits
 from metering.store.quarantine import Changes, RejectedRow
 
 _DIGEST_BYTES: Final = 16
+_CHARACTER_BYTES_MAX: Final = 4
+_SPACE: Final = b" \t\r\n"
 _CUT: Final = "…"
 
 
@@ -43,6 +45,10 @@ class _Kept(msgspec.Struct, frozen=True):
 class Origin(Protocol):
     """Where the events of a submission come from: it knows how they looked, and what becomes of those that are refused."""
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether what becomes of some of its events may be committed before the others are written."""
+
     def worded(self, rejections: Iterable[Rejection]) -> list[Rejection]:
         """Rejections in the words of the format that the events came in."""
 
@@ -53,11 +59,17 @@ class Origin(Protocol):
 class Refusals:
     """What is refused of one request, and kept: the key that sent it, the reason, and the event as it was sent."""
 
+    is_divisible: Final = True
+
     def __init__(self, sent_by: str, sent: Sent) -> None:
         self._sent_by = sent_by
         self._sent = sent
         # A batch that meets another writer's names is judged again: what is kept of an event stays the same.
         self._kept: dict[int, _Kept] = {}
+
+    def keep(self, bodies: Iterable[tuple[int, SentBody]], limits: Limits) -> None:
+        """Cut these now, by their indexes, to what is kept of them: they wait for a writer, and may be megabytes."""
+        self._kept.update((index, _kept(sent, limits)) for index, sent in bodies)
 
     def worded(self, rejections: Iterable[Rejection]) -> list[Rejection]:
         """Rejections in the words of the format that the events came in."""
@@ -71,7 +83,7 @@ class Refusals:
         """A rejection with its event, as it is kept. Its texts are ones that PostgreSQL can keep, and bounded."""
         kept = self._kept.get(rejection.index)
         if kept is None:
-            kept = self._kept[rejection.index] = self._keep(rejection.index, limits)
+            kept = self._kept[rejection.index] = _kept(self._sent.body(rejection.index), limits)
         path = None if rejection.path is None else _bounded(rejection.path, limits)
         message = _bounded(rejection.message, limits)
         texts = (kept.source or "", message, path or "", kept.body)
@@ -91,20 +103,24 @@ class Refusals:
             kept_bytes=sum(len(text.encode()) for text in texts),
         )
 
-    def _keep(self, index: int, limits: Limits) -> _Kept:
-        sent = self._sent.body(index)
-        # What stands around it is of the request: a line's end, the indentation of an array.
-        text, is_text = as_text(sent.raw.strip(b" \t\r\n"))
-        whole = text.encode()
-        body = whole[: limits.rejected_body_bytes_max].decode(errors="ignore")
-        return _Kept(
-            digest=blake2b(sent.raw.strip(b" \t\r\n"), digest_size=_DIGEST_BYTES).digest(),
-            media_type=sent.media_type,
-            source=_source(sent.raw, limits),
-            body=body,
-            body_bytes=len(whole),
-            is_exact=sent.is_exact and is_text and len(body) == len(text),
-        )
+
+def _kept(sent: SentBody, limits: Limits) -> _Kept:
+    # What stands around it is of the request: a line's end, the indentation of an array.
+    raw = sent.raw.strip(_SPACE)
+    # No byte becomes less than a byte of text, so more is not looked at; a character across the cut is whole.
+    begun = raw[: limits.rejected_body_bytes_max + _CHARACTER_BYTES_MAX]
+    is_all = len(begun) == len(raw)
+    text, is_text = as_text(begun)
+    whole = text.encode()
+    body = whole[: limits.rejected_body_bytes_max].decode(errors="ignore")
+    return _Kept(
+        digest=blake2b(raw, digest_size=_DIGEST_BYTES).digest(),
+        media_type=sent.media_type,
+        source=_source(raw, limits),
+        body=body,
+        body_bytes=len(whole) if is_all else len(raw),
+        is_exact=sent.is_exact and is_text and is_all and len(body) == len(text),
+    )
 
 
 def _source(raw: bytes, limits: Limits) -> str | None:

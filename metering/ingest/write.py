@@ -6,20 +6,24 @@ for each other at that key, so the loser finds the winner's claim when it looks.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from typing import TypeVar
 
 import msgspec
 
+from metering.errors import DatabaseUnavailableError
 from metering.events import AdmittedEvent
 from metering.ingest.admit import retention_fault
 from metering.ingest.receipts import Code, Receipt, Rejection
 from metering.ingest.refusals import Origin
 from metering.limits import Limits
-from metering.store.event_log import Claim, EventLog
+from metering.store.event_log import Claim, EventLog, ScatteredError, week_of
 from metering.store.faults import CONTENTION
 from metering.store.partitions import NotRetainedError
 from metering.store.quarantine import Changes
+
+Item = TypeVar("Item")
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,16 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     def size(self) -> int:
         """How many events wait: those that were refused are written too."""
         return len(self.admitted) + len(self.rejected)
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether some of it may be committed before the rest."""
+        return self.origin.is_divisible and not self.atomic
+
+    @property
+    def weeks(self) -> set[date]:
+        """Of which weeks its events are."""
+        return {_week(event) for _, event in self.admitted}
 
 
 # A name as it is claimed: account, day, key.
@@ -56,9 +70,29 @@ async def write_batch(
     """Write a batch durably, with what is refused of it, and return a receipt for each submission, in order.
 
     With `look_first` the claimed names are looked up before anything is tried: dearer for a batch in which all is new,
-    and much cheaper for one that would have been rolled back. Raises DatabaseUnavailableError; then nothing of the
-    batch was acknowledged, and it may be sent again.
+    and much cheaper for one that would have been rolled back.
+
+    A batch of one submission with events of very many weeks is written in parts, unless it has to be in one. Raises
+    DatabaseUnavailableError; then nothing of the batch was acknowledged, and it may be sent again. And ScatteredError where
+    several submissions together are of too many weeks; then nothing was written, and fewer may be written at a time.
     """
+    if len(batch) > 1:
+        return await _write_at_once(log, batch, limits, look_first=look_first, weeks_max=limits.batch_weeks_max)
+    [submission] = batch
+    if not submission.is_divisible:
+        return await _write_at_once(log, batch, limits, look_first=look_first)
+    try:
+        return await _write_at_once(log, batch, limits, look_first=look_first, weeks_max=limits.batch_weeks_max)
+    except ScatteredError:
+        parts = in_parts(submission, limits.batch_weeks_max)
+        written = [await _write_at_once(log, [part], limits, look_first=look_first) for part in parts]
+        return [put_together([receipt for [receipt] in written])]
+
+
+async def _write_at_once(
+    log: EventLog, batch: Sequence[Submission], limits: Limits, *, look_first: bool, weeks_max: int | None = None
+) -> list[Receipt]:
+    """Write a batch in one transaction."""
     claimed = await _find_claims(log, batch) if look_first else {}
     for _attempt in range(limits.writer_retries_max):
         outcome = sort_out(batch, claimed)
@@ -71,7 +105,7 @@ async def write_batch(
         if not outcome.fresh and quarantine.is_nothing:
             return outcome.receipts
         try:
-            await log.append(outcome.fresh, quarantine)
+            await log.append(outcome.fresh, quarantine, weeks_max=weeks_max)
         except NotRetainedError as error:
             # What is retained moved on after these were admitted.
             batch = [retained(submission, error.taken_from) for submission in batch]
@@ -80,7 +114,46 @@ async def write_batch(
             claimed = await _find_claims(log, batch)
         else:
             return outcome.receipts
-    raise AssertionError(f"a batch met contention {limits.writer_retries_max} times in a row")
+    raise DatabaseUnavailableError(
+        f"Other writers were in the way of these events {limits.writer_retries_max} times in a row; send them again."
+    )
+
+
+def in_parts(submission: Submission, weeks_max: int) -> list[Submission]:
+    """The submission, cut in its order into parts with events of no more weeks than this. Pure."""
+    first, *others = in_runs(submission.admitted, lambda each: {_week(each[1])}, weeks_max)
+    return [
+        msgspec.structs.replace(submission, admitted=first),
+        *(msgspec.structs.replace(submission, admitted=part, rejected=()) for part in others),
+    ]
+
+
+def in_runs(items: Iterable[Item], weeks_of: Callable[[Item], set[date]], weeks_max: int) -> list[list[Item]]:
+    """The items in their order, in runs of no more weeks together than this; what has more is a run by itself. Pure."""
+    runs: list[list[Item]] = []
+    weeks: set[date] = set()
+    for item in items:
+        its_weeks = weeks_of(item)
+        if not runs or len(weeks | its_weeks) > weeks_max:
+            runs.append([])
+            weeks = set()
+        weeks |= its_weeks
+        runs[-1].append(item)
+    return runs
+
+
+def _week(event: AdmittedEvent) -> date:
+    return week_of(event.occurred_at.date())
+
+
+def put_together(receipts: Sequence[Receipt]) -> Receipt:
+    """The receipt of a submission, given those of its parts. Pure."""
+    rejected = [rejection for receipt in receipts for rejection in receipt.rejected]
+    return Receipt(
+        sum(receipt.accepted for receipt in receipts),
+        sum(receipt.duplicates for receipt in receipts),
+        tuple(sorted(rejected, key=lambda rejection: rejection.index)),
+    )
 
 
 def retained(submission: Submission, taken_from: datetime) -> Submission:

@@ -26,7 +26,7 @@ from metering.outbox.courier import Courier
 from metering.outbox.destinations import DestinationKind
 from metering.outbox.event import OutboxEvent, Published, cloud_event
 from metering.outbox.publish import publish
-from metering.outbox.schedule import Again, Answer, Delivered, GivenUp, Gone, verdict
+from metering.outbox.schedule import Again, Answer, Delivered, GivenUp, Gone, Verdict, asked_seconds, verdict
 from metering.outbox.signature import signed_headers
 from metering.outbox.vault import Vault
 from metering.spans import Kind, Span, begin, here
@@ -209,10 +209,20 @@ class Dispatcher:
         # The schedule goes on from where an attempt ended; one that took long is not tried again the sooner for it.
         now = self._clock()
         async with connection.transaction():
-            if await connection.fetchval(sql("destinations.hold_destination"), due.destination_id) is None:
+            held = await connection.fetchval(sql("destinations.hold_destination"), due.destination_id)
+            if held is None:
                 # It was deleted meanwhile, and the log of it with that.
                 return
-            pending = await connection.fetchval(
+            attempts = await connection.fetchval(sql("deliveries.hold_pending"), *due.name)
+            if attempts is None:
+                # Its notification was forgotten meanwhile, and the same of that.
+                return
+            await connection.execute(
+                sql("deliveries.record_attempt"), *due.name, made.at, made.milliseconds, answer.status, answer.fault
+            )
+            if await self._is_of_before(due, follows, held, attempts):
+                return
+            await connection.execute(
                 sql("deliveries.finish"),
                 *due.name,
                 _STATES.get(type(follows), "PENDING"),
@@ -220,17 +230,13 @@ class Dispatcher:
                 made.at,
                 now + timedelta(seconds=follows.seconds) if isinstance(follows, Again) else None,
             )
-            if pending is None:
-                # Its notification was forgotten meanwhile, and the same of that.
-                return
-            await connection.execute(
-                sql("deliveries.record_attempt"), *due.name, made.at, made.milliseconds, answer.status, answer.fault
-            )
             if isinstance(follows, Delivered):
                 await connection.execute(sql("destinations.note_success"), due.destination_id)
                 return
-            since = in_utc(await connection.fetchval(sql("destinations.note_failure"), due.destination_id, made.at))
-            reason = _reason_to_stop(follows, since, due.first_attempt_at)
+            asked = asked_seconds(answer)
+            not_before = now + timedelta(seconds=asked) if asked else None
+            since = await connection.fetchval(sql("destinations.note_failure"), due.destination_id, made.at, not_before)
+            reason = _reason_to_stop(follows, in_utc(since), due.first_attempt_at)
             if reason is not None:
                 await self._disable(connection, due, reason, now)
         logger().warning(
@@ -241,6 +247,22 @@ class Dispatcher:
             status=answer.status,
             fault=answer.fault,
         )
+
+    async def _is_of_before(self, due: _Due, follows: Verdict, held: bytes, attempts: int) -> bool:
+        """Whether an answer says nothing of the destination as it is put now, or of a delivery that began anew meanwhile.
+
+        What was taken was taken, unless by another address.
+        """
+        if not isinstance(follows, Delivered):
+            return held != due.encrypted or attempts != due.attempts
+        return held != due.encrypted and await self._url(due, held) != await self._url(due, due.encrypted)
+
+    async def _url(self, due: _Due, encrypted: bytes) -> str | None:
+        """An address of the destination; None where it cannot be opened."""
+        try:
+            return (await self._vault.decrypted(due.destination, encrypted)).url
+        except VaultError:
+            return None
 
     async def _disable(self, connection: Connection, due: _Due, reason: str, now: datetime) -> None:
         """Send nothing there any more, and say so: in the log, in the list of destinations, and to all others."""

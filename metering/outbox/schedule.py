@@ -1,7 +1,7 @@
 """When a delivery is tried again, and when it is not any more. Pure: the chance that jitter needs is an argument.
 
 Ten attempts over about 75 hours. Each wait is up to a tenth shorter or longer, so that what failed together does not come
-back together. What was asked for by Retry-After is waited for where it is longer, up to a day.
+back together. What was asked for by Retry-After is waited for where it is longer, up to a day; by everything that is sent there.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -70,8 +70,12 @@ def verdict(attempts: int, answer: Answer, chance: float) -> Verdict:
         return Gone()
     if attempts >= ATTEMPTS_MAX:
         return GivenUp()
-    asked = answer.retry_after_seconds if answer.status in _BUSY else 0.0
-    return Again(max(wait_seconds(attempts, chance), min(asked, RETRY_AFTER_SECONDS_MAX)))
+    return Again(max(wait_seconds(attempts, chance), asked_seconds(answer)))
+
+
+def asked_seconds(answer: Answer) -> float:
+    """For how long an answer asks to be sent nothing; 0 where it does not."""
+    return min(answer.retry_after_seconds, RETRY_AFTER_SECONDS_MAX) if answer.status in _BUSY else 0.0
 
 
 def wait_seconds(attempts: int, chance: float) -> float:

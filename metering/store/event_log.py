@@ -9,7 +9,7 @@ import asyncpg
 from metering.events import AdmittedEvent
 from metering.limits import LIMITS, Limits
 from metering.store.copy_text import copy_rows, written
-from metering.store.partitions import NotRetainedError, Partitions
+from metering.store.partitions import NotRetainedError, Partitions, partition_start
 from metering.store.pool import Connection, Database
 from metering.store.quarantine import NO_CHANGES, Changes, change
 from metering.store.queries import sql
@@ -33,6 +33,10 @@ class Claim(NamedTuple):
     key: bytes
 
 
+class ScatteredError(Exception):
+    """The events are of more weeks than one transaction may write; nothing of them was written."""
+
+
 class EventLog:
     """Appends events. What is returned from is committed."""
 
@@ -41,15 +45,25 @@ class EventLog:
         self._limits = limits
         self._partitions = Partitions(database)
 
-    async def append(self, events: Sequence[tuple[AdmittedEvent, datetime]], quarantine: Changes = NO_CHANGES) -> None:
+    async def append(
+        self,
+        events: Sequence[tuple[AdmittedEvent, datetime]],
+        quarantine: Changes = NO_CHANGES,
+        *,
+        weeks_max: int | None = None,
+    ) -> None:
         """Commit these events, their claims and what they make pending; each comes with when it was received.
 
         What changes in the quarantine is committed with them.
 
         Raises one of `faults.CONTENTION` when a name is claimed already or another writer is in the way, and
-        NotRetainedError when one of the events occurred before everything that is taken any more.
+        NotRetainedError when one of the events occurred before everything that is taken any more; and ScatteredError when
+        they are of more weeks than `weeks_max`.
         """
-        await self._partitions.ensure(PARTITIONED_EVENT, {event.occurred_at.date() for event, _ in events})
+        days = {event.occurred_at.date() for event, _ in events}
+        if weeks_max is not None and len(set(map(week_of, days))) > weeks_max:
+            raise ScatteredError
+        await self._partitions.ensure(PARTITIONED_EVENT, days)
         await self._partitions.ensure(PARTITIONED_IDENTITY, {day for event, _ in events for day in event.days})
         try:
             async with self._database.transaction() as connection:
@@ -140,6 +154,11 @@ async def _published(connection: Connection) -> _Published:
     row = await connection.fetchrow(sql("events.read_published"))
     assert row is not None, "the first migration puts one row there"
     return _Published(*row)
+
+
+def week_of(day: date) -> date:
+    """The first day of the week whose events are kept together with those of this day."""
+    return partition_start(PARTITIONED_EVENT, day)
 
 
 def quarter_hour_of(instant: datetime) -> datetime:

@@ -21,6 +21,8 @@ _AWAY: Final = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
+    # A server that only follows another one: where that one is gone, it may be the one to ask soon, or another address is.
+    asyncpg.ReadOnlySQLTransactionError,
     # The driver lost its place in a conversation that broke off; the connection is given up.
     asyncpg.InternalClientError,
 )

@@ -4,7 +4,7 @@ A partition is made as a table of its own and then attached: ATTACH takes a lock
 with, where CREATE ... PARTITION OF would make every one of them wait.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -16,6 +16,8 @@ from metering.store.tables import PARTITIONED_RAW, Partitioned
 # A Monday, so that a week's partition is a calendar week.
 _ORIGIN: Final = date(1970, 1, 5)
 _LOCK: Final = 0x6D65_7472_7061_7274  # "metrpart"
+# So many are made in one transaction, which holds the locks of all of them, about seven each, until it ends.
+_MADE_TOGETHER: Final = 20
 _CHUNKS: Final = (
     "SELECT range_start FROM timescaledb_information.chunks "
     "WHERE hypertable_schema = current_schema() AND hypertable_name = $1"
@@ -43,7 +45,7 @@ class Partitions:
         self._known: set[tuple[str, date]] = set()
 
     async def ensure(self, partitioned: Partitioned, days: Iterable[date]) -> None:
-        """Make the partitions for these days, in a transaction of its own, where they are not known to be there.
+        """Make the partitions for these days, in transactions of its own, where they are not known to be there.
 
         Raises NotRetainedError for one of events that are given up: it is dropped, or about to be.
         """
@@ -51,8 +53,10 @@ class Partitions:
             return
         starts = {partition_start(partitioned, day) for day in days}
         missing = sorted(start for start in starts if (partitioned.table, start) not in self._known)
-        if not missing:
-            return
+        for first in range(0, len(missing), _MADE_TOGETHER):
+            await self._make(partitioned, missing[first : first + _MADE_TOGETHER])
+
+    async def _make(self, partitioned: Partitioned, missing: Sequence[date]) -> None:
         async with self._database.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             if partitioned in PARTITIONED_RAW:

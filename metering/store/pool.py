@@ -1,5 +1,6 @@
 """Connections: one pool for each process, with the codecs, timeouts and transactions that everything else relies on."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, Final, Self
@@ -92,6 +93,10 @@ class Database:
         """Close every connection; what was in flight is given up."""
         self._pool.terminate()
 
+    def close_within(self, seconds: float) -> None:
+        """Close every connection after so many seconds at the latest: nobody waits longer for a database that is silent."""
+        asyncio.get_running_loop().call_later(seconds, self._pool.terminate)
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection outside of a transaction."""
@@ -131,11 +136,12 @@ class Database:
 def _given_up_when_lost(connection: Connection) -> Iterator[None]:
     """End a connection on which nothing was heard in time, or the driver lost its place in a conversation that broke off.
 
-    Else it would say its ROLLBACK, and wait as long again, or complain of that instead.
+    Else it would say its ROLLBACK, and wait as long again, or complain of that instead. And one to a server that takes no
+    changes: the next one may find the server that does.
     """
     try:
         yield
-    except (TimeoutError, asyncpg.InternalClientError):
+    except (TimeoutError, asyncpg.InternalClientError, asyncpg.ReadOnlySQLTransactionError):
         connection.terminate()
         raise
 

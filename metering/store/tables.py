@@ -514,6 +514,8 @@ alert_rule: Final = sa.Table(
     sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
     # Why it cannot be evaluated now.
     _text("fault"),
+    # Every period that was over then was looked at.
+    sa.Column("evaluated_to", INSTANT),
     sa.Column("created_at", INSTANT, nullable=False, server_default=sa.func.now()),
     sa.Column("changed_at", INSTANT, nullable=False, server_default=sa.func.now()),
     _text("changed_by", required=True),
@@ -551,12 +553,14 @@ alert: Final = sa.Table(
     sa.Index(
         "alert_open_idx",
         "rule",
-        "subject",
         "period_from",
+        # Digests: subjects may be longer than an index takes.
+        sa.text("hashtextextended(subject, 0)"),
+        sa.text("hashtextextended(subject, 1)"),
         unique=True,
         postgresql_where=sa.text("resolved_at IS NULL"),
     ),
-    sa.Index(None, "rule", "subject", "period_from"),
+    sa.Index(None, "rule", "period_from"),
     sa.Index(None, "raised_at", "id"),
 )
 
@@ -576,6 +580,8 @@ destination: Final = sa.Table(
     sa.Column("has_bearer", sa.Boolean, nullable=False, server_default=sa.false()),
     # Since when nothing was taken that was sent there.
     sa.Column("failing_since", INSTANT),
+    # Until when it asked to be sent nothing.
+    sa.Column("not_before", INSTANT),
     # When, and why, we gave it up; nobody's wish.
     sa.Column("disabled_at", INSTANT),
     _text("disabled_reason"),
@@ -622,7 +628,11 @@ delivery: Final = sa.Table(
     sa.Index(None, "sequence"),
     sa.Index("delivery_due_idx", "destination_id", "due_at", postgresql_where=sa.text("state = 'PENDING'")),
     sa.Index(
-        "delivery_order_idx", "destination_id", "subject", "sequence", postgresql_where=sa.text("state = 'PENDING'")
+        "delivery_order_idx",
+        "destination_id",
+        sa.text("hashtextextended(subject, 0)"),
+        "sequence",
+        postgresql_where=sa.text("state = 'PENDING'"),
     ),
 )
 delivery_attempt: Final = sa.Table(
@@ -973,6 +983,8 @@ audit_entry: Final = sa.Table(
     sa.Index(None, "kind", "subject", "id"),
     sa.Index(None, "account", "id"),
     sa.Index(None, "changed_at"),
+    # As `audit.list_entries` asks for who signed.
+    sa.Index("audit_entry_signer_id_idx", sa.text(r"""COALESCE("substring"(by, ' \(([^()]*)\)$'::text), by)"""), "id"),
 )
 
 # What the demo loaded, so that starting it again does not send a year of events once more.

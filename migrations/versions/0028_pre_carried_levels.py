@@ -9,7 +9,7 @@ retention works where all processes are of this one.
 from alembic import op
 
 revision = "0028"
-down_revision = "0026"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 

@@ -21,7 +21,7 @@ import pytest
 
 from metering.limits import LIMITS
 from metering.store.embedded import EmbeddedServer
-from tests.acceptance.load import LOADERS, SEED, Load, settled
+from tests.acceptance.load import BATCH_EVENTS, LOADERS, SEED, Load, settled
 from tests.acceptance.processes import Home, Service, home_in, restart, server_like, until
 from tests.acceptance.small_disk import small_disk
 from tests.conftest import ADMIN_KEY, Server
@@ -203,6 +203,19 @@ def test_a_stop_under_load_answers_what_was_taken(
     url = EmbeddedServer(home.data_dir).url() if is_embedded else database_url
     assert load.acknowledged == settled(url).keys()
     check_to_the_end(load, service, url)
+
+
+def test_a_stop_is_in_time_where_the_database_is_silent(database_url: str, home: Home, load: Load) -> None:
+    """SIGTERM while PostgreSQL says nothing, with requests and background work under way: exit code 0, within 10 seconds."""
+    with Proxy(database_url) as proxy:
+        service = home.serve(METERING_DATABASE_URL=proxy.url, **BUSY)
+        with load.upon(service):
+            load.await_acknowledged(5)
+            proxy.stall()
+            # Every client waits for an answer.
+            until(lambda: len(load.sent) // BATCH_EVENTS - load.answers[200] == LOADERS, 30)
+            service.stop()
+    assert set() == load.acknowledged - settled(database_url).keys()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from metering.delivery import (
 from metering.ingest import receipts
 from metering.sender import send_events
 from tests.acceptance.processes import Service, home_in, until
-from tests.conftest import ADMIN_KEY, Server, clean_environment
+from tests.conftest import ADMIN_KEY, Server, clean_environment, make_key
 
 ROOT: Final = Path(__file__).parents[2]
 PATIENCE_SECONDS: Final = 60.0
@@ -66,13 +66,17 @@ RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="module")
-def service(servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A real service on a database of this module's own."""
-    server = servers["postgres"]
-    url = server.clone()
+def module_database_url(servers: dict[str, Server]) -> Iterator[str]:
+    """A database of this module's own."""
+    with servers["postgres"].cloned() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def service(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real service on it."""
     with home_in(tmp_path_factory.mktemp("client")) as home:
-        yield home.serve(METERING_DATABASE_URL=url)
-    server.drop(url)
+        yield home.serve(METERING_DATABASE_URL=module_database_url)
 
 
 @pytest.fixture
@@ -716,6 +720,28 @@ def test_a_request_that_is_refused_as_a_whole_is_handed_over(service: Service, a
     assert ["unauthenticated"] * 2 == [each.code for each in handed]
     assert handed[0].message.startswith("401 ")
     assert {} == totals(service, account)
+
+
+def test_a_batch_that_is_too_large_is_sent_by_halves(service: Service, module_database_url: str, account: str) -> None:
+    """Under a key's narrow limit every event is recorded, in requests that fit; only one that never fits is handed over."""
+    handed: list[Rejected] = []
+    _, key = make_key(module_database_url, request_events_max=30, request_bytes_max=10_000)
+    with (
+        standing_before(service.address) as before,
+        client_of(before, key=key, batch_events=100, on_rejected=handed.append) as client,
+    ):
+        for number in range(200):
+            note = {"note": "x" * (20_000 if number == 50 else 10)}
+            assert record(client, account, id=f"e-{number}", attributes=note)
+        assert client.flush(PATIENCE_SECONDS)
+        assert Stats(recorded=200, accepted=199, rejected=1) == client.stats
+
+    assert [("e-50", "body_too_large")] == [(each.event.id, each.code) for each in handed]
+    assert {"call": (199, 199)} == totals(service, account)
+    # It learns what fits, and goes on trying for more now and then.
+    sizes = [len(seen.events) for seen in before.seen]
+    assert [100, 50, 25] == sizes[:3]
+    assert len(sizes) < 50
 
 
 @pytest.mark.parametrize(

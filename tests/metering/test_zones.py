@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 import pytest
@@ -16,7 +16,7 @@ from metering.config import Settings
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period, zone_of
 from metering.questions import ask
-from metering.rollups.read import read_series
+from metering.rollups.read import UsageRow, read_period_rows, read_series
 from metering.rollups.refresh import Refresher
 from metering.store.partitions import Partitions
 from metering.store.pool import Database
@@ -65,6 +65,12 @@ def url(servers: dict[str, Server], request: pytest.FixtureRequest) -> Iterator[
     asyncio.run(fill())
     yield url
     server.drop(url)
+
+
+_EVENTS_AT: Final = """
+INSERT INTO event (account, occurred_at, key, source, event_id, received_at, product, unit, quantity)
+SELECT 'acme', at, decode(md5(at::text), 'hex'), 'test', at::text, at, 'maps', 'call', 0.5 FROM unnest($1::timestamptz[]) AS at
+"""
 
 
 @asynccontextmanager
@@ -134,3 +140,30 @@ async def compare(database: Database, zone_name: str, bucket: Bucket, period: Pe
     by_place = Counter(bisect_right(bounds, instant) - 1 for instant in events)
     assert by_place == {place: count for place, _, count in points}
     assert all(start < end for start, end in pairwise(bounds))
+
+
+def test_periods_of_any_width_have_what_happened_in_them(url: str) -> None:
+    """However short they are, and however many of one width: what happens at a bound, or just before it, is in no other one."""
+    start = YEAR.end + timedelta(days=40, microseconds=7)
+    runs = ((100_000, 30), (1, 9), (333_333, 12), (7, 5), (86_400_000_000, 1), (3, 4))
+    widths = [timedelta(microseconds=width) for width, count in runs for _ in range(count)]
+    bounds = list(accumulate(widths, initial=start))
+    instants = sorted(
+        {at for bound in bounds for at in (bound, bound - timedelta.resolution) if start <= at < bounds[-1]}
+    )
+    periods = [Period(*each) for each in pairwise(bounds)]
+
+    async def scenario() -> list[UsageRow]:
+        async with opened(url) as database:
+            days = [start.date() + index * DAY for index in range(3)]
+            await Partitions(database).ensure(PARTITIONED_EVENT, days)
+            async with database.connection() as connection:
+                await connection.execute(_EVENTS_AT, instants)
+            whole = Period(bounds[0], bounds[-1])
+            question = ask(period=whole, zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
+            async with Snapshot(database) as snapshot:
+                return [row async for rows in read_period_rows(snapshot, question, periods, 10) for row in rows]
+
+    found = [(Period(row.start, row.end), row.total.events) for row in asyncio.run(scenario())]
+    expected = [(each, sum(each.start <= at < each.end for at in instants)) for each in periods]
+    assert expected == found

@@ -35,6 +35,10 @@ LIMIT $5;
 -- All rules, in the order in which they are evaluated; those that are switched off, too, for what they raised is closed.
 SELECT * FROM alert_rule ORDER BY key;
 
+-- name: note_evaluated
+-- Every period that was over at an instant was looked at. $1 key, $2 the instant.
+UPDATE alert_rule SET evaluated_to = greatest(evaluated_to, $2::timestamptz) WHERE key = $1;
+
 -- name: note_fault
 -- Why a rule cannot be evaluated, or that it can be. $1 key, $2 the fault.
 UPDATE alert_rule SET fault = $2 WHERE key = $1 AND fault IS DISTINCT FROM $2;

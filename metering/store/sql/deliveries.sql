@@ -6,13 +6,8 @@ SELECT destination.id AS destination_id, destination.key, destination.kind, dest
        notification.id, notification.type, notification.data, notification.published_at
 FROM destination
 CROSS JOIN LATERAL (
-    SELECT * FROM delivery
-    WHERE delivery.destination_id = destination.id AND delivery.state = 'PENDING' AND delivery.due_at <= $1
-      AND NOT EXISTS (
-          SELECT FROM delivery AS earlier
-          WHERE earlier.destination_id = delivery.destination_id AND earlier.subject = delivery.subject
-            AND earlier.state = 'PENDING' AND earlier.sequence < delivery.sequence
-      )
+    SELECT * FROM first_delivery AS delivery
+    WHERE delivery.destination_id = destination.id AND delivery.due_at <= $1
       AND NOT EXISTS (
           SELECT FROM unnest($4::bigint[], $5::bigint[]) AS sent (destination_id, sequence)
           WHERE sent.destination_id = delivery.destination_id AND sent.sequence = delivery.sequence
@@ -21,7 +16,7 @@ CROSS JOIN LATERAL (
     LIMIT greatest(0, $2::bigint - (SELECT count(*) FROM unnest($4::bigint[]) AS busy (id) WHERE busy.id = destination.id))
 ) AS due
 JOIN notification ON notification.sequence = due.sequence
-WHERE destination.enabled AND destination.disabled_at IS NULL
+WHERE destination.enabled AND destination.disabled_at IS NULL AND coalesce(destination.not_before <= $1, true)
 ORDER BY due.due_at, due.sequence
 LIMIT $3;
 
@@ -30,20 +25,25 @@ LIMIT $3;
 INSERT INTO delivery_attempt (destination_id, sequence, attempted_at, milliseconds, status, fault)
 VALUES ($1, $2, $3, $4, $5, $6);
 
+-- name: hold_pending
+-- How often a delivery was tried; nobody else changes it until we have committed. No row where it is not pending any more.
+-- $1 destination, $2 sequence.
+SELECT attempts FROM delivery WHERE destination_id = $1 AND sequence = $2 AND state = 'PENDING' FOR UPDATE;
+
 -- name: finish
--- What became of a delivery; no row where it is not pending any more. $1 destination, $2 sequence, $3 the state, $4 attempts,
--- $5 when it was tried, $6 when it is due again.
+-- What became of a delivery that is pending. $1 destination, $2 sequence, $3 the state, $4 attempts, $5 when it was tried,
+-- $6 when it is due again.
 UPDATE delivery
 SET state = $3, attempts = $4, first_attempt_at = coalesce(first_attempt_at, $5),
     due_at = coalesce($6, due_at), finished_at = CASE WHEN $3 = 'PENDING' THEN NULL ELSE $5::timestamptz END
-WHERE destination_id = $1 AND sequence = $2 AND state = 'PENDING'
-RETURNING sequence;
+WHERE destination_id = $1 AND sequence = $2 AND state = 'PENDING';
 
 -- name: list_deliveries
 -- Deliveries to a destination, the newest notification first. $1 its key, $2 the state, $3 the sequence that they come after,
 -- or NULL; $4 how many.
 SELECT notification.sequence, notification.id, notification.type, notification.subject, notification.published_at,
-       delivery.destination_id, delivery.state, delivery.attempts, delivery.due_at, delivery.finished_at
+       delivery.destination_id, delivery.state, delivery.attempts,
+       greatest(delivery.due_at, destination.not_before) AS due_at, delivery.finished_at
 FROM destination
 JOIN delivery ON delivery.destination_id = destination.id
 JOIN notification ON notification.sequence = delivery.sequence

@@ -11,11 +11,11 @@ ON CONFLICT (key) DO NOTHING
 RETURNING *;
 
 -- name: change_destination
--- Change a destination; it is no longer given up. $1 id, $2 address as it is shown, $3 encrypted, $4 types, $5 enabled, $6 by whom,
--- $7 whether it has a bearer.
+-- Change a destination; it is no longer given up, nor left alone. $1 id, $2 address as it is shown, $3 encrypted, $4 types,
+-- $5 enabled, $6 by whom, $7 whether it has a bearer.
 UPDATE destination
 SET address = $2, encrypted = $3, types = $4, enabled = $5, changed_by = $6, has_bearer = $7, changed_at = now(),
-    failing_since = NULL, disabled_at = NULL, disabled_reason = NULL
+    failing_since = NULL, not_before = NULL, disabled_at = NULL, disabled_reason = NULL
 WHERE id = $1
 RETURNING *;
 
@@ -28,8 +28,9 @@ UPDATE destination SET encrypted = $2, changed_by = $3, changed_at = now() WHERE
 DELETE FROM destination WHERE id = $1;
 
 -- name: hold_destination
--- It is not deleted until we have committed; no row where it was. Before any of its deliveries is locked. $1 id.
-SELECT id FROM destination WHERE id = $1 FOR KEY SHARE;
+-- It is not deleted, nor put, until we have committed; no row where it was deleted. What it says now. Before any of its
+-- deliveries is locked. $1 id.
+SELECT encrypted FROM destination WHERE id = $1 FOR KEY SHARE;
 
 -- name: count_destinations
 -- How many there are.
@@ -51,8 +52,10 @@ LIMIT $2;
 UPDATE destination SET failing_since = NULL WHERE id = $1 AND failing_since IS NOT NULL;
 
 -- name: note_failure
--- Something was not taken there; say since when nothing was. $1 id, $2 when.
-UPDATE destination SET failing_since = coalesce(failing_since, $2) WHERE id = $1 RETURNING failing_since;
+-- Something was not taken there; say since when nothing was. $1 id, $2 when, $3 until when it asked to be sent nothing, or NULL.
+UPDATE destination SET failing_since = coalesce(failing_since, $2), not_before = greatest(not_before, $3::timestamptz)
+WHERE id = $1
+RETURNING failing_since;
 
 -- name: give_up
 -- Send nothing there any more, until it is put again; no row where that was so already. $1 id, $2 when, $3 why.

@@ -28,9 +28,8 @@ SELECT name, ran_at, failed_at, coalesce(failures, 0) AS failures, fault_code, f
            WHEN name = 'refresh' THEN greatest(now() - (SELECT tail_complete_at FROM rollup_horizon), '0')
            WHEN name = 'scoring' THEN greatest(now() - (SELECT marked_at FROM health_dirty ORDER BY id LIMIT 1), '0')
            WHEN name = 'deliveries' THEN greatest(now() - (
-               SELECT min(due_at) FROM delivery
-               JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
-               WHERE state = 'PENDING'
+               SELECT min(greatest(due_at, not_before)) FROM first_delivery
+               JOIN destination ON destination.id = first_delivery.destination_id AND enabled AND disabled_at IS NULL
            ), '0')
            -- Nobody knows how far behind one is that never ended well: it failed, which is told besides.
            WHEN ran_at IS NOT NULL THEN greatest(now() - ran_at, '0')

@@ -65,22 +65,46 @@ FROM of_user CROSS JOIN LATERAL (
 WHERE key IS NOT NULL
 GROUP BY account, subject, key;
 
--- name: list_feature_uses
+-- name: list_uses
 -- reach: account
--- Which features subjects used: on which day first, which in the window, how evenly, and how far that is from the mix of the
--- twelve weeks before. The divergence is Jensen and Shannon's, with half an event added to each feature. The parameters are
--- those of list_lives.
+-- What list_lives says of subjects, and which features they used: on which day first, which in the window, how evenly, and how
+-- far that is from the mix of the twelve weeks before. The divergence is Jensen and Shannon's, with half an event added to each
+-- feature. The parameters are those of list_lives. Both in one statement, for what takes time are the year's rows.
 WITH of_user AS MATERIALIZED (
     SELECT account, subscription, "user", product, feature,
+           bit_or(set_bit(repeat('0', $2::date - $3::date)::varbit, day - $3::date, 1)) FILTER (WHERE is_use) AS days,
            min(day) FILTER (WHERE is_use) AS first_on, max(day) FILTER (WHERE is_use) AS last_on,
            max(day) FILTER (WHERE is_use AND day < $2::date - 28) AS last_before_on,
-           coalesce(sum(events) FILTER (WHERE day >= $2::date - 28), 0)::float8 AS events,
-           coalesce(sum(events) FILTER (WHERE day >= $2::date - 112 AND day < $2::date - 28), 0)::float8 AS events_before
+           sum(events) AS events, sum(events) FILTER (WHERE classification = 'setup') AS setup_events,
+           sum(events) FILTER (WHERE day >= $2::date - 28) AS window_events,
+           sum(events) FILTER (
+               WHERE day >= $2::date - 28 AND classification IN ('error', 'failure', 'help')
+           ) AS trouble_events,
+           sum(events) FILTER (WHERE day >= $2::date - 112 AND day < $2::date - 28) AS events_before
     FROM usage_of_days($1::text[], $3::date, $2::date, $4::timestamptz, $5::timestamptz, $6::boolean)
     WHERE (account, coalesce("user", '')) NOT IN (SELECT * FROM unnest($7::text[], $8::text[]))
     GROUP BY account, subscription, "user", product, feature
+), of_part AS (
+    SELECT account, subscription, "user", bit_or(days) AS days, sum(events) AS events, sum(setup_events) AS setup_events,
+           sum(window_events) AS window_events, sum(trouble_events) AS trouble_events
+    FROM of_user
+    GROUP BY account, subscription, "user"
+), of_life AS (
+    SELECT account, subject, key, coalesce(bit_or(days)::text, '') AS days, sum(events)::bigint AS events,
+           coalesce(sum(setup_events), 0)::bigint AS setup_events,
+           coalesce(sum(window_events), 0)::bigint AS window_events,
+           coalesce(sum(trouble_events), 0)::bigint AS trouble_events,
+           coalesce(array_agg(DISTINCT subscription)
+               FILTER (WHERE subject = 'USER' AND subscription IS NOT NULL AND days IS NOT NULL), '{}') AS subscriptions
+    FROM of_part CROSS JOIN LATERAL (
+        VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription), ('USER', "user")
+    ) AS subject_of (subject, key)
+    WHERE key IS NOT NULL
+    GROUP BY account, subject, key
 ), of_subject AS MATERIALIZED (
-    SELECT of_user.*, subject, key FROM of_user CROSS JOIN LATERAL (
+    SELECT account, subject, key, product, feature, first_on, last_on, last_before_on,
+           coalesce(window_events, 0)::float8 AS events, coalesce(events_before, 0)::float8 AS events_before
+    FROM of_user CROSS JOIN LATERAL (
         VALUES ('ACCOUNT', account), ('SUBSCRIPTION', subscription), ('USER', "user")
     ) AS subject_of (subject, key)
     WHERE key IS NOT NULL
@@ -113,10 +137,11 @@ WITH of_user AS MATERIALIZED (
     FROM of_subject WHERE last_on >= $2::date - 90
     GROUP BY account, subject, key
 )
-SELECT account, subject, key, coalesce(events, 0) AS events, coalesce(events_before, 0) AS events_before,
+SELECT account, subject, key, of_life.days, of_life.events, setup_events, window_events, trouble_events, subscriptions,
+       coalesce(of_features.events, 0) AS feature_events, coalesce(of_features.events_before, 0) AS feature_events_before,
        coalesce(features, '{}') AS features, coalesce(first_uses, '{}') AS first_uses, coalesce(used, '{}') AS used,
        coalesce(used_before, 0) AS used_before, coalesce(products, '{}') AS products, effective, divergence
-FROM of_features FULL JOIN of_products USING (account, subject, key);
+FROM of_life LEFT JOIN of_features USING (account, subject, key) LEFT JOIN of_products USING (account, subject, key);
 
 -- name: list_offered_features
 -- reach: everyone

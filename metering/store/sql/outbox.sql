@@ -1,6 +1,16 @@
--- name: take_turn
--- Nobody else publishes of this subject until we have committed: its notifications become visible in their order. $1 subject.
-SELECT pg_advisory_xact_lock(hashtextextended('notifications of ' || $1::text, 0));
+-- name: publish_beside_others
+-- Nobody publishes of all subjects at once until we have committed; others may publish beside us.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('notifications', 0));
+
+-- name: publish_alone
+-- Nobody else publishes anything until we have committed: one lock, where there may be no room for one of each subject.
+SELECT pg_advisory_xact_lock(hashtextextended('notifications', 0));
+
+-- name: take_turns
+-- Nobody else publishes of these subjects until we have committed: their notifications become visible in their order. Everybody
+-- takes subjects in order of their names. $1 subjects.
+SELECT pg_advisory_xact_lock(hashtextextended('notifications of ' || subject, 0))
+FROM (SELECT subject FROM unnest($1::text[]) AS each (subject) ORDER BY subject COLLATE "C") AS in_order;
 
 -- name: publish
 -- Add a notification, and a delivery for each destination that takes it. What we gave up goes on waiting there, what somebody

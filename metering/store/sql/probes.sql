@@ -12,9 +12,8 @@ SELECT (SELECT version_num FROM alembic_version) AS revision, now() AS now, comp
        EXISTS (SELECT FROM alert_rule WHERE enabled) AS has_rules,
        (SELECT count(*) FROM alert_rule WHERE enabled AND fault IS NOT NULL) AS faulty_rules,
        (SELECT count(*) FROM destination WHERE disabled_at IS NOT NULL) AS given_up,
-       (SELECT min(due_at) FROM delivery
-        JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
-        WHERE state = 'PENDING') AS due_at,
+       (SELECT min(greatest(due_at, not_before)) FROM first_delivery
+        JOIN destination ON destination.id = first_delivery.destination_id AND enabled AND disabled_at IS NULL) AS due_at,
        name, ran_at, failures, fault
 FROM rollup_horizon LEFT JOIN background_loop ON true
 ORDER BY name;
@@ -33,9 +32,9 @@ SELECT greatest(now() - complete_at, '0') AS rollup_lag,
        (SELECT count(*) FROM pending_bucket) + (SELECT count(*) FROM pending_minute) + (SELECT count(*) FROM late_event)
            AS pending,
        (SELECT count(*) FROM delivery WHERE state = 'PENDING') AS deliveries,
-       (SELECT coalesce(greatest(now() - min(due_at), '0'), '0') FROM delivery
-        JOIN destination ON destination.id = delivery.destination_id AND enabled AND disabled_at IS NULL
-        WHERE state = 'PENDING') AS delivery_lag,
+       (SELECT coalesce(greatest(now() - min(greatest(due_at, not_before)), '0'), '0') FROM first_delivery
+        JOIN destination ON destination.id = first_delivery.destination_id AND enabled AND disabled_at IS NULL)
+           AS delivery_lag,
        EXISTS (
            SELECT FROM pg_locks
            WHERE locktype = 'advisory' AND granted AND objsubid = 1

@@ -23,7 +23,7 @@ from rating.plans import PlanPrice
 from rating.prices import Flat, PerUnit
 from tests.metering.alerts.watching import alerts, calls, evaluate, told, told_last, watch
 from tests.metering.billing import call, correct, offer, use
-from tests.metering.catalog import BOUND_KEY, meter, play
+from tests.metering.catalog import BOUND_KEY, meter, play, rows
 from tests.rating.tables import at
 
 BASE = PlanPrice(key="base", price=Flat(Decimal(10)))
@@ -74,6 +74,7 @@ class Model:
 
     def __init__(self) -> None:
         self.day = 0
+        self.evaluated = 0
         self.events: list[list[Any]] = []
         self.alerts: list[list[Any]] = []
 
@@ -82,7 +83,9 @@ class Model:
         return sum(quantity for of, on, quantity in self.events if (of, on) == (user, day))
 
     def evaluate(self) -> None:
-        """Raise at 10 or more, resolve below 7, close with the day; and tell of the day before what was not told."""
+        """Raise at 10 or more, resolve below 7, close with the day; and tell of the day before, and of all days since the last
+        time, what was not told.
+        """
         for each in self.alerts:
             if each[2] is None and each[1] < self.day:
                 each[2] = "PERIOD_ENDED"
@@ -93,9 +96,11 @@ class Model:
                 running[0][2] = "BELOW"
             elif not running and total >= 10:
                 self.alerts.append([user, self.day, None])
-            known = any(each[:2] == [user, self.day - 1] for each in self.alerts)
-            if not known and self.total(user, self.day - 1) >= 10:
-                self.alerts.append([user, self.day - 1, "PERIOD_ENDED"])
+            for day in range(min(self.evaluated, self.day - 1), self.day):
+                known = any(each[:2] == [user, day] for each in self.alerts)
+                if not known and self.total(user, day) >= 10:
+                    self.alerts.append([user, day, "PERIOD_ENDED"])
+        self.evaluated = self.day
 
 
 @pytest.fixture
@@ -124,6 +129,7 @@ def _played(operations: list[tuple[Any, ...]]) -> Callable[[Database], Any]:
         start = at("2027-03-01T10:00:00Z") + timedelta(days=10 * of)
         users = tuple(f"{user}{of}" for user in ("ann", "bob"))
         await watch(database, calls(Dimension.USER, user=users), "10", "7", key=f"rule-{of}")
+        await rows(database, f"UPDATE alert_rule SET evaluated_to = '{start}' WHERE key = 'rule-{of}'")
         before = len(await told(database))
         for operation in operations:
             now = start + timedelta(days=model.day)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,9 @@ from metering.store.pool import Database
 from tests.metering.catalog import KEY, rows
 from tests.rating.tables import at
 
+# No test has to look through the time since the rule was really put.
+EVALUATED_TO: Final = "2027-02-27T00:00:00Z"
+
 
 def calls(*group_by: Dimension, bucket: Bucket = Bucket.DAY, **filters: tuple[str, ...]) -> Quantity:
     """The meter `calls`, by these dimensions, of what these filters keep."""
@@ -27,10 +30,11 @@ def calls(*group_by: Dimension, bucket: Bucket = Bucket.DAY, **filters: tuple[st
 async def watch(
     database: Database, measure: Measure, threshold: str, resolve_below: str | None = None, **fields: Any
 ) -> None:
-    """Put the rule `watch`, or the one that is named."""
+    """Put the rule `watch`, or the one that is named; a new one is as if it had been evaluated until the tests begin."""
     bounds = Bounds(Decimal(threshold), Decimal(resolve_below or threshold))
     given = {"key": "watch", "name": "A rule", **fields}
     await put_rule(database, RuleOrder(definition=RuleDefinition(measure=measure, bounds=bounds), **given), KEY, LIMITS)
+    await rows(database, f"UPDATE alert_rule SET evaluated_to = '{EVALUATED_TO}' WHERE evaluated_to IS NULL")
 
 
 async def evaluate(database: Database, instant: str | datetime) -> int | None:

@@ -1,6 +1,7 @@
 """GET /openapi.json tells the truth: by comparing it with the code, and by having a fuzzer take it at its word."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from metering.ingest.openapi import PROBLEMS, openapi
 from metering.ingest.readers import READERS
 from metering.ingest.receipts import Code
 from metering.limits import LIMITS, Limits
-from tests.conftest import ADMIN_KEY, Api, running
+from tests.conftest import ADMIN_KEY, Api, Server, running
 
 DOCUMENT = openapi(LIMITS, "1.2.3")
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -90,12 +91,18 @@ expected-statuses = [200, 400, 401, 403, 413, 415, 422]
 # What no schema can say (a time ahead of ours, Base64 of something else) refuses an atomic request.
 expected-statuses = [200, 422]
 """
+# The same in requests that take all or nothing: there whatever breaks the description is refused by its status.
+ATOMIC = (
+    CONFIG.replace("seed = 1", 'seed = 2\nparameters = { "query.atomic" = "true" }')
+    .replace("max-examples = 30", "max-examples = 10")
+    .replace("[200, 400,", "[400,")
+)
 
 
-@pytest.fixture
-def bridge(database_url: str) -> Iterator[ASGIApp]:
-    """An ASGI application in front of the running service, whichever event loop it is called from."""
-    with running(database_url) as api:
+@pytest.fixture(scope="module")
+def bridge(servers: dict[str, Server]) -> Iterator[ASGIApp]:
+    """An ASGI application in front of the running service, whichever event loop it is called from; no matter of the engine."""
+    with servers["postgres"].cloned() as database_url, running(database_url) as api:
 
         async def pass_on(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -116,17 +123,36 @@ def test_a_fuzzer_finds_nothing(bridge: ASGIApp) -> None:
     """Whatever follows the description, or breaks it on purpose, is answered as it says, under every check there is."""
     config = SchemathesisConfig.from_str(CONFIG.replace("KEY", ADMIN_KEY))
     schema = schemathesis.openapi.from_asgi("/openapi.json", bridge, config=config)
-    tried: dict[str, int] = {}
-    found: list[str] = []
-
-    for event in from_schema(schema).execute():
-        if isinstance(event, ScenarioFinished) and event.label:
-            tried[event.label] = tried.get(event.label, 0) + len(event.recorder.cases)
-        found.extend(_faults(event))
+    tried, found = _tried(schema)
 
     assert [] == found
     assert {"POST /v1/events", "GET /livez", "GET /readyz"} == set(tried)
-    assert tried["POST /v1/events"] > 100
+    assert sum(tried["POST /v1/events"].values()) > 100
+
+
+def test_what_breaks_the_description_is_refused(bridge: ASGIApp) -> None:
+    """With `atomic` no request that breaks the description is answered 200, whatever is wrong with it."""
+    config = SchemathesisConfig.from_str(ATOMIC.replace("KEY", ADMIN_KEY))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", bridge, config=config).include(path="/v1/events")
+    tried, found = _tried(schema)
+
+    assert [] == found
+    # Both kinds came: those that are taken, and those that are refused for an event in them.
+    assert {200, 422} <= tried["POST /v1/events"].keys()
+    assert tried["POST /v1/events"][422] > 30
+
+
+def _tried(schema: Any) -> tuple[dict[str, Counter[int]], list[str]]:
+    """How often each operation was answered with which status, and what was found wrong with it."""
+    tried: dict[str, Counter[int]] = defaultdict(Counter)
+    found: list[str] = []
+    for event in from_schema(schema).execute():
+        if isinstance(event, ScenarioFinished) and event.label:
+            tried[event.label].update(
+                each.response.status_code for each in event.recorder.interactions.values() if each.response
+            )
+        found.extend(_faults(event))
+    return tried, found
 
 
 def _faults(event: EngineEvent) -> Iterator[str]:

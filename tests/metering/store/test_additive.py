@@ -21,6 +21,14 @@ VERSIONS: Final = Path(__file__).parents[3] / "migrations" / "versions"
 BEFORE_THE_FIRST_RELEASE: Final[Mapping[str, tuple[str, ...]]] = {
     # Quarters of an hour took the place of hours.
     "0007_pre_quarter_hours": ("usage_hour is gone",),
+    # The same rule, by digests of the subject: subjects may be longer than an index takes. Nobody writes ON CONFLICT by it.
+    "0027_pre_subject_digests": (
+        "alert: UNIQUE btree (rule, subject, period_from) WHERE (resolved_at IS NULL) is gone",
+        (
+            "alert: UNIQUE btree (rule, period_from, hashtextextended(subject, '0'::bigint), "
+            "hashtextextended(subject, '1'::bigint)) WHERE (resolved_at IS NULL) is new"
+        ),
+    ),
 }
 
 RELATIONS: Final = """
