@@ -86,11 +86,13 @@ async def measured(url: str, engine: str, events: int) -> tuple[Mapping[str, Map
         late = asyncio.create_task(late_events(pool, day - timedelta(hours=5), over))
         started = time.monotonic()
         chunks = await retention.convert(now)
+        assert chunks is not None, "nobody else converts"
         beside = time.monotonic() - started
         over.set()
         slowest = max(await late, default=0.0)
         started = time.monotonic()
         more = await retention.convert(now)
+        assert more is not None, "nobody else converts"
         alone = time.monotonic() - started
         if chunks + more:
             found["columns"] = await sizes(pool, engine)

@@ -31,10 +31,11 @@ CONNECTIONS: Final = 1 + WORKER_CONNECTIONS + NOTIFIER_CONNECTIONS
 
 
 @asynccontextmanager
-async def background_work(settings: Settings, limits: Limits) -> AsyncIterator[None]:
+async def background_work(settings: Settings, limits: Limits) -> AsyncIterator[Database]:
     """Work in the background until the block ends; what is under way is then given up, and done again by whoever comes next.
 
-    It has connections of its own, CONNECTIONS at most: whoever asks or sends never waits for one that works.
+    It has connections of its own, which it hands out to be looked at, CONNECTIONS at most: whoever asks or sends never waits
+    for one that works.
     """
     async with AsyncExitStack() as stack:
         database = await Database.connect(msgspec.structs.replace(settings, pool_connections=CONNECTIONS), limits)
@@ -57,7 +58,7 @@ async def background_work(settings: Settings, limits: Limits) -> AsyncIterator[N
         notifier.start()
         stack.push_async_callback(notifier.close)
         stack.callback(database.close_within, limits.closing_seconds_max)
-        yield
+        yield database
 
 
 def allowed_of(settings: Settings) -> Allowed:

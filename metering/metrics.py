@@ -84,11 +84,12 @@ QUEUE_EVENTS: Final = _gauge(
 CONNECTIONS: Final = _gauge(
     "metering_connections",
     Origin.PROCESS,
-    "Connections to the database for requests and rollups: `used` and `idle`.",
+    "Connections to the database, `used` and `idle`: of the pool for `requests`, and of the one for `background` work.",
+    "pool",
     "state",
 )
 CONNECTIONS_MAX: Final = _gauge(
-    "metering_connections_max", Origin.PROCESS, "How many of these connections there may be."
+    "metering_connections_max", Origin.PROCESS, "How many of these connections each pool may have.", "pool"
 )
 PROCESSES: Final = _gauge("metering_processes", Origin.PROCESS, "Processes that answer at this address.")
 

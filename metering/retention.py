@@ -96,8 +96,8 @@ class Retention:
         """Have room ready for the coming weeks."""
         await self._stored.make_ahead(now)
 
-    async def convert(self, now: datetime) -> int:
-        """Put old events into the columnstore, where there is one; say how many chunks."""
+    async def convert(self, now: datetime) -> int | None:
+        """Put old events into the columnstore, where there is one; say how many chunks. None where somebody else does so."""
         return await self._stored.convert(floor_day(now - self._ages.rows))
 
     async def run(self, now: datetime) -> Kept | None:

@@ -226,15 +226,16 @@ async def open_service(settings: Settings, limits: Limits, counters: Counters | 
         if tokens is not None:
             stack.push_async_callback(tokens.close)
         credentials = Credentials(keys, uses, tokens)
+        pools = {"requests": database}
         if settings.work:
-            await stack.enter_async_context(background_work(settings, limits))
+            pools["background"] = await stack.enter_async_context(background_work(settings, limits))
         writer = Writer(EventLog(database, limits), limits, counters)
         writer.start()
         stack.push_async_callback(writer.close)
         vault = Vault(Digests(database, settings.key_secret))
         bodies = Bodies(limits)
         window = timedelta(minutes=settings.restamp_window_minutes)
-        _read_gauges(counters, writer, database)
+        _read_gauges(counters, writer, pools)
         secret = await kept_secret(database)
         stack.callback(database.close_within, limits.closing_seconds_max)
         yield Service(
@@ -261,8 +262,11 @@ async def open_service(settings: Settings, limits: Limits, counters: Counters | 
         )
 
 
-def _read_gauges(counters: Counters, writer: Writer, database: Database) -> None:
+def _read_gauges(counters: Counters, writer: Writer, pools: Mapping[str, Database]) -> None:
     """Have the counters read what this process holds."""
     counters.read(QUEUE_EVENTS, lambda: {(): writer.events})
-    counters.read(CONNECTIONS, lambda: {(state,): database.connections[state] for state in ("used", "idle")})
-    counters.read(CONNECTIONS_MAX, lambda: {(): database.connections["max"]})
+    counters.read(
+        CONNECTIONS,
+        lambda: {(name, state): pools[name].connections[state] for name in pools for state in ("used", "idle")},
+    )
+    counters.read(CONNECTIONS_MAX, lambda: {(name,): pools[name].connections["max"] for name in pools})

@@ -9,7 +9,8 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from enum import Enum, auto
+from typing import Final
 
 from metering.cancelling import cancel
 from metering.health.scorer import Scorer
@@ -33,8 +34,19 @@ _REST_SECONDS_MAX: Final = 10.0
 _LATE_REST_SECONDS_MAX: Final = 30.0
 # What is dropped, made ahead and converted is counted in days.
 _KEEPING_SECONDS: Final = 60
+# Nothing is dropped while rollups are refreshed, which is often: whoever had no turn tries again so soon.
+_NEXT_TURN_SECONDS: Final = 1
 
-Done = TypeVar("Done")
+
+class Run(Enum):
+    """What became of a run of a loop."""
+
+    # Nothing is left to do now, or there is more to do at once.
+    DONE = auto()
+    MORE = auto()
+    # Another one works just then, and nothing was done here.
+    NO_TURN = auto()
+    FAILED = auto()
 
 
 class Worker:
@@ -82,20 +94,19 @@ class Worker:
     async def _loop(self) -> None:
         while not self._closing.is_set():
             started = time.monotonic()
-            more = await self._guarded("refresh", self._refresh())
+            refreshed = await self._guarded("refresh", self._refresh())
             self._refreshed.set()
             await self._guarded("forgetting", self._forget())
-            if not more:
+            if refreshed is not Run.MORE:
                 rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), max(self._every_seconds, rest_seconds))
+                await self._rest(max(self._every_seconds, rest_seconds))
 
-    async def _refresh(self) -> bool:
-        """Roll up; say whether there is more to do at once."""
+    async def _refresh(self) -> Run:
+        """Roll up."""
         started_at = datetime.now(UTC)
         done = await self._refresher.run(late=time.monotonic() >= self._late_after)
         if done is None:
-            return False
+            return Run.NO_TURN
         if not done.more:
             rest_seconds = min(_REST_FACTOR * done.late_seconds, _LATE_REST_SECONDS_MAX)
             self._late_after = max(self._late_after, time.monotonic() + rest_seconds)
@@ -104,78 +115,92 @@ class Worker:
             logger().info(
                 "refreshed", worked_off=done.worked_off, complete_at=done.complete_at.isoformat(), seconds=seconds
             )
-        return done.more
+        return Run.MORE if done.more else Run.DONE
 
-    async def _forget(self) -> None:
+    async def _forget(self) -> Run:
         """Forget rejected events that are too old."""
         before = datetime.now(UTC) - self._limits.rejected_age_max
         forgotten = await forget_older(self._database, before)
         if forgotten:
             logger().info("rejected_events_forgotten", events=forgotten, before=before.isoformat())
+        return Run.DONE
 
     async def _score(self) -> None:
         # Days are scored when they are rolled up, so one refresh comes first.
         await self._refreshed.wait()
         while not self._closing.is_set():
             started = time.monotonic()
-            more = await self._guarded("scoring", self._score_page())
+            scored = await self._guarded("scoring", self._score_page())
             # Also between pages: whoever asks and whoever writes come first.
             rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._closing.wait(), rest_seconds if more else max(self._every_seconds, rest_seconds)
-                )
+            await self._rest(rest_seconds if scored is Run.MORE else max(self._every_seconds, rest_seconds))
 
-    async def _score_page(self) -> bool:
-        """Score some customers; say whether there is more to do at once."""
+    async def _score_page(self) -> Run:
+        """Score some customers."""
         started = time.monotonic()
         done = await self._scorer.run(datetime.now(UTC))
         if done is None:
-            return False
+            return Run.NO_TURN
         if done.accounts:
             seconds = round(time.monotonic() - started, 3)
             logger().info("scored", accounts=done.accounts, scores=done.scores, seconds=seconds)
-        return done.more
+        return Run.MORE if done.more else Run.DONE
 
     async def _keep(self) -> None:
         # Nothing is given up that is not rolled up, so one refresh comes first.
         await self._refreshed.wait()
         while not self._closing.is_set():
-            await self._guarded("make_ahead", self._retention.make_ahead(datetime.now(UTC)))
-            await self._guarded("retention", self._drop())
+            await self._guarded("make_ahead", self._make_ahead())
+            dropped = await self._guarded("retention", self._drop())
             await self._guarded("columnstore", self._convert())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), _KEEPING_SECONDS)
+            again_at = time.monotonic() + _KEEPING_SECONDS
+            while dropped is Run.NO_TURN and time.monotonic() < again_at and not self._closing.is_set():
+                await self._rest(_NEXT_TURN_SECONDS)
+                dropped = await self._guarded("retention", self._drop())
+            await self._rest(max(again_at - time.monotonic(), 0))
 
-    async def _guarded(self, name: str, work: Coroutine[None, None, Done]) -> Done | None:
-        """What the work made, once this process leads; None where it failed. How it ended is noted by the name of its loop."""
+    async def _rest(self, seconds: float) -> None:
+        """Let so many seconds go by; none when it is to be closed."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
+    async def _guarded(self, name: str, work: Coroutine[None, None, Run]) -> Run:
+        """What became of the work, once this process leads. It is noted by the name of its loop, unless there was no turn."""
         try:
             if self._lead is not None:
                 await self._lead.ours.wait()
             started_at = datetime.now(UTC)
             try:
                 with traced_run(name):
-                    done = await work
-                await self._log.ran(name, started_at)
+                    ended = await work
+                if ended is not Run.NO_TURN:
+                    await self._log.ran(name, started_at)
             except Exception as error:  # noqa: BLE001 - the loops outlive it, reads stay exact, and the next run does it again
                 await self._log.failed(name, started_at, error)
-                return None
-            return done
+                return Run.FAILED
+            return ended
         finally:
             # Where it was not begun.
             work.close()
 
-    async def _drop(self) -> None:
+    async def _make_ahead(self) -> Run:
+        await self._retention.make_ahead(datetime.now(UTC))
+        return Run.DONE
+
+    async def _drop(self) -> Run:
         started = time.monotonic()
         kept = await self._retention.run(datetime.now(UTC))
-        if kept is None or kept.bounds == self._kept:
-            return
-        self._kept = kept.bounds
-        seconds = round(time.monotonic() - started, 3)
-        logger().info("retained", **{name: at.isoformat() for name, at in kept.bounds.items()}, seconds=seconds)
+        if kept is None:
+            return Run.NO_TURN
+        if kept.bounds != self._kept:
+            self._kept = kept.bounds
+            seconds = round(time.monotonic() - started, 3)
+            logger().info("retained", **{name: at.isoformat() for name, at in kept.bounds.items()}, seconds=seconds)
+        return Run.DONE
 
-    async def _convert(self) -> None:
+    async def _convert(self) -> Run:
         started = time.monotonic()
         chunks = await self._retention.convert(datetime.now(UTC))
         if chunks:
             logger().info("converted_to_columns", chunks=chunks, seconds=round(time.monotonic() - started, 3))
+        return Run.NO_TURN if chunks is None else Run.DONE

@@ -24,7 +24,7 @@ _ROLLUP_NAMES: Final = tuple(rollup.name for rollup in ROLLUPS)
 _PARTITIONED_ROLLUPS: Final = tuple(each for each in PARTITIONED if each.table in _ROLLUP_NAMES)
 _PLAIN_ROLLUPS: Final = tuple(set(_ROLLUP_NAMES) - {each.table for each in _PARTITIONED_ROLLUPS})
 
-_COLUMNSTORE_LOCK: Final = 0x6D65_7472_636F_6C73  # "metrcols"
+COLUMNSTORE_LOCK: Final = 0x6D65_7472_636F_6C73  # "metrcols"
 # Others queue behind whoever waits for a table's lock: so long, and then we try again later.
 _LOCK_TIMEOUT: Final = "5s"
 # A week of events takes long to convert, and a year of daily rows to delete.
@@ -48,8 +48,11 @@ class Stored(Protocol):
     async def drop_rollups(self, connection: Connection, before: datetime) -> bool:
         """Drop the rollups' rows before this UTC midnight. False where somebody was in the way: try again later."""
 
-    async def convert(self, before: datetime) -> int:
-        """Put what was recorded before this instant, and is no column yet, into the columnstore; say how many chunks."""
+    async def convert(self, before: datetime) -> int | None:
+        """Put what was recorded before this instant, and is no column yet, into the columnstore; say how many chunks.
+
+        None where another process does.
+        """
 
     async def bytes_of(self, connection: Connection) -> Mapping[str, int]:
         """What events, identities and rollups take on disk, indexes included."""
@@ -140,11 +143,11 @@ class TimescaleStored:
             return False
         return True
 
-    async def convert(self, before: datetime) -> int:
+    async def convert(self, before: datetime) -> int | None:
         """See Stored. One process at a time; what late events left in rows is packed again, which nobody waits for."""
-        async with alone(self._database, _COLUMNSTORE_LOCK) as connection:
+        async with alone(self._database, COLUMNSTORE_LOCK) as connection:
             if connection is None:
-                return 0
+                return None
             converted = 0
             for row in await connection.fetch(_CHUNKS_TO_CONVERT, [each.table for each in PARTITIONED_RAW], before):
                 converted += await self._convert(connection, row["name"])

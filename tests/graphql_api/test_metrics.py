@@ -7,6 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from metering import metrics
+from metering.background import CONNECTIONS as BACKGROUND_CONNECTIONS
+from metering.config import Settings
 from metering.exposition import CONTENT_TYPE, exposition
 from metering.metrics import METRICS, Counters, Kind
 from tests.acceptance.processes import until
@@ -108,6 +110,35 @@ def test_every_metric_is_told(api: tuple[Api, str]) -> None:
     del expected[metrics.UNWRITTEN.name]
 
     assert expected == families(until(told, 30))
+
+
+def test_both_pools_are_told(api: tuple[Api, str], servers: dict[str, Server]) -> None:
+    """Connections for requests and those of the background work are told apart, each with its own bound; who works holds one
+    for as long as it leads. A process that only serves has no pool for work.
+    """
+    service, _ = api
+
+    def of_leader() -> dict[Sample, float] | None:
+        told = connections(scraped(service))
+        return told if told["metering_connections", (("pool", "background"), ("state", "used"))] else None
+
+    working = until(of_leader, 30)
+    with servers[ENGINES[0]].cloned() as url, running(url, metrics_key=SCRAPE_KEY, work=False) as only_serving:
+        serving = connections(scraped(only_serving))
+
+    def bounds(told: dict[Sample, float]) -> dict[str, float]:
+        return {labels[0][1]: value for (name, labels), value in told.items() if name == "metering_connections_max"}
+
+    requests = Settings().pool_connections
+    assert {"requests": requests, "background": BACKGROUND_CONNECTIONS} == bounds(working)
+    assert {"requests": requests} == bounds(serving)
+    assert {"requests", "background"} == {labels[0][1] for _, labels in working}
+    assert {"requests"} == {labels[0][1] for _, labels in serving}
+
+
+def connections(told: dict[Sample, float]) -> dict[Sample, float]:
+    """Of the samples those of connections."""
+    return {sample: value for sample, value in told.items() if sample[0].startswith("metering_connections")}
 
 
 def test_metrics_are_for_those_who_run_the_service(api: tuple[Api, str]) -> None:

@@ -535,7 +535,9 @@ async def drop_and_die(database_url: str, now: datetime, fuse: Fuse) -> bool:
 
 async def converted(database: Database) -> int:
     """How many chunks became columns, of what is older than two weeks."""
-    return await Retention(database, MONTH).convert(NOW)
+    chunks = await Retention(database, MONTH).convert(NOW)
+    assert chunks is not None, "nobody else converts"
+    return chunks
 
 
 def test_columns_are_rows_to_everyone(database_url: str, engine: str) -> None:
@@ -622,6 +624,43 @@ def test_conversion_gives_way_to_writers(servers: dict[str, Server]) -> None:
         pytest.skip("only TimescaleDB has a columnstore")
     database_url = servers["timescaledb"].clone()
     play(database_url, scenario)
+
+
+def test_a_conversion_may_die_at_every_statement(servers: dict[str, Server]) -> None:
+    """At whichever statement a conversion dies, figures are what they were, late events are taken, and the next one ends it."""
+
+    async def columns(database: Database) -> int:
+        rows = await fetch(database, "SELECT FROM timescaledb_information.chunks WHERE is_compressed")
+        return len(rows)
+
+    async def scenario(database: Database) -> None:
+        old = datetime(2026, 3, 10, 9, 30, tzinfo=UTC)
+        await given(database, *calls(100, old))
+        for number, how in enumerate(("before", "after", "during"), start=1):
+            statements, died = 0, True
+            while died:
+                statements += 1
+                # Something to convert each time.
+                await record(database, calls(1_000 * number + statements, old + timedelta(minutes=statements)))
+                expected = await totals(database, old, NOW)
+                died = await run_and_die(database_url, Fuse(statements, how), convert)
+                assert expected == await totals(database, old, NOW), (how, statements)
+                # The server may take a moment to see that the last holder of the lock is dead.
+                chunks = None
+                while chunks is None:
+                    chunks = await Retention(database, MONTH).convert(NOW)
+                assert 0 == await converted(database), (how, statements)
+                assert expected == await totals(database, old, NOW), (how, statements)
+            assert statements > 5
+        assert await columns(database) > 0
+
+    async def convert(database: Database) -> None:
+        await Retention(database, MONTH).convert(NOW)
+
+    if "timescaledb" not in servers:
+        pytest.skip("only TimescaleDB has a columnstore")
+    with servers["timescaledb"].cloned() as database_url:
+        play(database_url, scenario)
 
 
 # ---------------------------------------------------------------- the service

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -9,13 +10,20 @@ import structlog
 from structlog.testing import capture_logs
 
 from metering.config import Settings
+from metering.errors import DatabaseUnavailableError
 from metering.health.measuring import Measurer
-from metering.health.scorer import Scorer
+from metering.health.scorer import SCORER_LOCK, Scorer
+from metering.lead import Lead
 from metering.limits import LIMITS
+from metering.loops import read_loops
 from metering.retention import Retention, ages_of
-from metering.rollups.refresh import Refresher
+from metering.rollups.refresh import REFRESHER_LOCK, Refreshed, Refresher
+from metering.store.engine import Engine
+from metering.store.pool import Database
+from metering.store.stored import COLUMNSTORE_LOCK
 from metering.telemetry import configure_logs
 from metering.worker import Worker
+from tests.metering.catalog import play
 from tests.metering.test_exactness import PATIENCE_SECONDS, connect
 
 AWAY: Final = "ALTER TABLE rollup_horizon RENAME TO away; ALTER TABLE rejected_event RENAME TO gone"
@@ -58,3 +66,85 @@ def test_the_worker_outlives_what_fails(database_url: str) -> None:
                 await worker.close()
 
     asyncio.run(scenario())
+
+
+# Each works by the lock of its run, so another one can be at work.
+BY_TURNS: Final = frozenset({"refresh", "scoring", "retention"})
+ALWAYS: Final = frozenset({"forgetting", "make_ahead"})
+
+
+def working(database: Database, refresher: Refresher | None = None, lead: Lead | None = None) -> Worker:
+    """A worker that is not started."""
+    retention = Retention(database, ages_of(Settings()))
+    scorer = Scorer(database, Measurer(database).measure, LIMITS)
+    return Worker(refresher or Refresher(database), scorer, retention, database, LIMITS, 0.01, lead)
+
+
+async def noted(database: Database, expected: frozenset[str]) -> frozenset[str]:
+    """The loops that ran, when these are among them."""
+    names: frozenset[str] = frozenset()
+    while not expected <= names:
+        await asyncio.sleep(0.01)
+        names = frozenset(each.name for each in await read_loops(database) if each.ran_at is not None)
+    return names
+
+
+def test_who_had_no_turn_has_not_succeeded(database_url: str) -> None:
+    """A loop whose work another one does just then is not noted as one that ran; when the other one is done it is, and
+    retention does not wait for a minute until it tries again.
+    """
+
+    async def scenario(database: Database) -> None:
+        # On plain PostgreSQL there is nothing to put into columns, so nobody has to wait for his turn.
+        always = ALWAYS if database.engine is Engine.TIMESCALEDB else ALWAYS | {"columnstore"}
+        worker = working(database)
+        async with database.connection() as converter:
+            await converter.execute("SELECT pg_advisory_lock($1)", COLUMNSTORE_LOCK)
+            async with database.connection() as other:
+                for lock in (REFRESHER_LOCK, SCORER_LOCK):
+                    await other.execute("SELECT pg_advisory_lock($1)", lock)
+                worker.start()
+                try:
+                    assert always == await noted(database, always)
+                    await other.execute("SELECT pg_advisory_unlock_all()")
+                    # Retention was tried again after the columnstore was tried.
+                    assert always | BY_TURNS == await noted(database, always | BY_TURNS)
+                finally:
+                    await worker.close()
+            await converter.execute("SELECT pg_advisory_unlock_all()")
+
+    play(database_url, scenario)
+
+
+class Breaking(Refresher):
+    """Its connection breaks just when it is told to stop, and that takes the place of the cancellation: a race in the driver."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.at_work = asyncio.Event()
+
+    async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:
+        """Work until it is told to stop."""
+        self.at_work.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise DatabaseUnavailableError("The connection was closed.") from None
+        raise AssertionError(now, late)
+
+
+def test_it_ends_where_a_cancellation_is_lost(database_url: str) -> None:
+    """A worker ends although the lead is lost, and a connection that breaks just then swallows what told its loop to stop."""
+
+    async def scenario(database: Database) -> None:
+        lead, refresher = Lead(database), Breaking(database)
+        worker = working(database, refresher, lead)
+        lead.ours.set()
+        worker.start()
+        await refresher.at_work.wait()
+        lead.ours.clear()
+        # A task of its own: a close that hangs would swallow the cancellation by which `play` ends a scenario.
+        _, hanging = await asyncio.wait({asyncio.create_task(worker.close())}, timeout=PATIENCE_SECONDS / 2)
+        assert not hanging
+
+    play(database_url, scenario)
