@@ -68,8 +68,8 @@ docs: setup ## Build the documentation as a site, in build/docs; a link that lea
 AUDITOR := .venv-audit/bin
 
 audit: ## Ask whether a package of requirements.lock has a known vulnerability; where nobody can be asked, say so and pass.
-	@test -x $(AUDITOR)/pip-audit || { $(PYTHON) -m venv .venv-audit && timeout 60 $(AUDITOR)/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 5 pip-audit==2.10.1; } || true
-	@{ ! test -x $(AUDITOR)/pip-audit || timeout 60 $(AUDITOR)/pip-audit --requirement requirements.lock --no-deps --disable-pip --timeout 5 --format json --progress-spinner off; } | $(PYTHON) .ci/advisories.py
+	@test -x $(AUDITOR)/pip-audit || { $(PYTHON) -m venv .venv-audit && timeout 25 $(AUDITOR)/python -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 5 pip-audit==2.10.1; } || true
+	@{ ! test -x $(AUDITOR)/pip-audit || timeout 25 $(AUDITOR)/pip-audit --requirement requirements.lock --no-deps --disable-pip --timeout 5 --format json --progress-spinner off; } | $(PYTHON) .ci/advisories.py
 
 # Without an index address and for every platform. What only the code of packages of data runs on is left out: see pyproject.toml.
 # The image's two locks are parts of the first: the same versions, without the embedded PostgreSQL and the tools.

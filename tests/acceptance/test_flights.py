@@ -26,6 +26,7 @@ import pytest
 from tests.acceptance import distance_plan
 from tests.acceptance.processes import Service, home_in, pending, until
 from tests.conftest import ADMIN_KEY, ENGINES, Server, clean_environment, metering_program
+from tests.machines import SOAK
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 YEAR: Final = {
@@ -241,13 +242,15 @@ def test_the_ids_of_the_events_are_unique(flights: Sequence[Flight]) -> None:
 def test_a_year_of_flights_is_counted_to_the_last_digit(
     service: Service, expected: Mapping[str, Grouped], files: Mapping[Path, int]
 ) -> None:
-    """650,000 real events, imported twice, count once: by airline, airport, aircraft, destination and local day.
+    """650,000 real events, a month of them (all in a soak) imported twice, count once: by airline, airport, aircraft, destination
+    and local day.
 
     The figures are right at once after the import, while rollups are being made, and the same when they are made.
     """
     _assert_answers(service, expected)
 
-    _import_all(service, files, "0 accepted, {:,} duplicates, 0 rejected.\n")
+    again = files if SOAK > 1 else {file: events for file, events in files.items() if file.suffix == ".csv"}
+    _import_all(service, again, "0 accepted, {:,} duplicates, 0 rejected.\n")
     until(lambda: pending(service) == 0, 600)
     _assert_answers(service, expected)
 

@@ -20,7 +20,7 @@ from tests.acceptance.load import LOADERS, SEED, Load
 from tests.acceptance.processes import Home, Service, crash, home_in, pending, restart, server_like, until
 from tests.conftest import ENGINES, Server
 
-KILLS: Final = 10
+KILLS: Final = 6
 DATABASE_KILLS: Final = 4
 
 
@@ -53,7 +53,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, servers: dict[str, Ser
 
 
 def test_what_was_acknowledged_survives_every_kill(place: Place) -> None:
-    """After each of ten kills every acknowledged event is recorded, once; resending the others makes the totals exact."""
+    """After each of six kills every acknowledged event is recorded, once; resending the others makes the totals exact."""
     load = Load(datetime.now(UTC))
     moments = random.Random(SEED)
     service = place.serve()

@@ -23,7 +23,7 @@ seed = 1
 headers = { Authorization = "Bearer KEY" }
 
 [generation]
-max-examples = 15
+max-examples = 9
 
 [phases.stateful]
 enabled = false

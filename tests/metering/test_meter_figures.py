@@ -391,7 +391,7 @@ def test_every_figure_is_the_naive_one(servers: dict[str, Server], engine: str) 
     class OnThisEngine(MeterExactness):
         server = servers[engine]
 
-    play_machine(OnThisEngine, engine, plays=10, steps=40)
+    play_machine(OnThisEngine, engine, plays=8, steps=40)
 
 
 # ---------------------------------------------------------------- few gauges, few instants

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.aggregations import TRAITS, Aggregation
+from metering.aggregations import Aggregation
 from metering.errors import ConflictError, ForbiddenError, InvalidInputError
 from metering.events import Dimension
 from metering.keys import ApiKey
@@ -18,7 +18,6 @@ from metering.limits import LIMITS
 from metering.meters import Definition, Meter, _faults, both, find_meter, metered, put_meter, read_meters
 from metering.periods import Period
 from metering.questions import ValueFilter, ask
-from metering.rollups.read_meter import raw_period
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from rating.steps import Rounding, RoundingMode
@@ -299,15 +298,3 @@ def test_quantities_are_of_one_unit(aggregation: Aggregation) -> None:
 
     assert expected | own == of_unit.filters
     assert expected | {Dimension.UNIT: ValueFilter(("GB",))} == of_other.filters
-
-
-@pytest.mark.parametrize("aggregation", Aggregation)
-def test_which_raw_events_a_figure_needs(aggregation: Aggregation) -> None:
-    """What rollups answer needs no events; the latest needs those of the period, a level all that came before, too."""
-    expected = {
-        Aggregation.LATEST: MONTH,
-        Aggregation.TIME_WEIGHTED: Period(LIMITS.asked_from_min, MONTH.end),
-    }.get(aggregation)
-
-    assert expected == raw_period(aggregation, MONTH)
-    assert TRAITS[aggregation].from_rollups == (expected is None)

@@ -219,4 +219,4 @@ def test_whatever_is_dropped_answers_are_exact(servers: dict[str, Server], engin
     class OnThisEngine(Forgetting):
         server = servers[engine]
 
-    play_machine(OnThisEngine, engine, plays=10, steps=40)
+    play_machine(OnThisEngine, engine, plays=8, steps=40)

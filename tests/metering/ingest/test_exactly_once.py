@@ -550,7 +550,7 @@ def test_every_event_counts_once(servers: dict[str, Server], engine: str) -> Non
     class OnThisEngine(ExactlyOnce):
         server = servers[engine]
 
-    play_machine(OnThisEngine, engine, plays=20, steps=40)
+    play_machine(OnThisEngine, engine, plays=14, steps=40)
 
 
 # ---------------------------------------------------------------- the worst moments, one by one

@@ -78,7 +78,7 @@ seed = 1
 headers = { Authorization = "Bearer KEY" }
 
 [generation]
-max-examples = 30
+max-examples = 20
 
 [phases.stateful]
 enabled = false
@@ -94,7 +94,7 @@ expected-statuses = [200, 422]
 # The same in requests that take all or nothing: there whatever breaks the description is refused by its status.
 ATOMIC = (
     CONFIG.replace("seed = 1", 'seed = 2\nparameters = { "query.atomic" = "true" }')
-    .replace("max-examples = 30", "max-examples = 10")
+    .replace("max-examples = 20", "max-examples = 6")
     .replace("[200, 400,", "[400,")
 )
 
