@@ -161,15 +161,8 @@ GAUGE: Final = ("account", "subscription", "user", "device", "product", "feature
 carried_level: Final = sa.Table(
     "carried_level",
     METADATA,
-    _text("account", required=True),
+    *(_text(name, required=name in REQUIRED_DIMENSIONS) for name in (*GAUGE, "classification")),
     sa.Column("occurred_at", INSTANT, nullable=False),
-    _text("subscription"),
-    _text("user"),
-    _text("device"),
-    _text("product", required=True),
-    _text("feature"),
-    _text("classification"),
-    _text("unit", required=True),
     sa.Column("quantity", sa.Numeric, nullable=False),
     sa.Column(
         "gauge",
@@ -179,6 +172,7 @@ carried_level: Final = sa.Table(
     ),
     sa.Index(None, "unit", "account"),
     sa.Index(None, "account"),
+    sa.Index("carried_level_zero_idx", "occurred_at", postgresql_where=sa.text("quantity = 0")),
 )
 
 # What was refused, with its reason. See docs/adr/0006.
