@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graphql_api.editor import FILES_PATH, Editor
 from graphql_api.http import GraphQLEndpoint
@@ -20,6 +20,7 @@ from graphql_api.metrics import MetricsEndpoint
 from graphql_api.security_headers import SecurityHeaders
 from graphql_api.stopping import told
 from graphql_api.traced import Traced
+from graphql_api.watched import Watched
 from metering.config import Settings, read_settings
 from metering.errors import ConfigurationError, DatabaseUnavailableError
 from metering.ingest.http import describe, problem
@@ -179,19 +180,12 @@ class RequestLog:
             return
         started = time.perf_counter()
         facts = begin_request()
-        status = 0
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        watched = Watched(send)
         try:
             await self._app(scope, receive, watched)
         except asyncio.CancelledError:
             # The server stops, and gives up whom the database has kept waiting until now.
-            if status:
+            if watched.status:
                 raise
             given_up = DatabaseUnavailableError(
                 "The service stopped before the database had answered; send this again."
@@ -199,11 +193,11 @@ class RequestLog:
             await problem(given_up, self._limits)(scope, receive, watched)
         except Exception as error:
             self._log.error("request_failed", method=scope["method"], path=scope["path"], exc_info=error)
-            if status:
+            if watched.status:
                 raise
             body = b'{"type":"about:blank","title":"Internal Server Error","status":500,"code":"internal"}'
             await Response(body, 500, media_type="application/problem+json")(scope, receive, watched)
-        self._told(scope, status, time.perf_counter() - started, facts)
+        self._told(scope, watched.status, time.perf_counter() - started, facts)
 
     def _told(self, scope: Scope, status: int, seconds: float, facts: Mapping[str, Any]) -> None:
         path = scope["path"] if scope["path"] in _PATHS else _OTHER

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from graphql_api.watched import Watched
 from metering.spans import Kind, Traces, begin, below
 from metering.telemetry import note, noted
 
@@ -40,14 +41,7 @@ class Traced:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, as a span that says how it ended; its trace is named in the request's line."""
-        status = 0
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        watched, has_failed = Watched(send), False
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
         attributes = {"http.request.method": method, "http.route": scope["path"]}
         with begin(f"{method} {scope['path']}", attributes, Kind.SERVER) as span:
@@ -56,10 +50,11 @@ class Traced:
             try:
                 await self._app(scope, receive, watched)
             except Exception:
-                # So it is answered, by who is around us.
-                status = status or _FAILED
+                has_failed = True
                 raise
             finally:
+                # Where it failed before it was answered, who is around us answers so.
+                status = watched.status or (_FAILED if has_failed else 0)
                 span.tell(dict(_told(noted())))
                 if status:
                     span.tell({"http.response.status_code": status})
