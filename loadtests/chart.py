@@ -19,7 +19,7 @@ _PLACE: Final = re.compile(r"(<!-- chart: (\w+) -->\n).*?(<!-- end of chart -->\
 
 _INGEST: Final = (
     "", "events/s", "of the best COPY", "of INSERT batches", "of single INSERTs",
-    "p50 ms", "p99 ms", "CPU µs/event: service", "PostgreSQL", "client", "service MiB",
+    "p50 ms", "p99 ms", "CPU µs/event: service", "PostgreSQL", "client", "service MiB", "tail behind, s",
 )  # fmt: skip
 _QUESTIONS: Final = ("question", "asked", "p50 ms", "p99 ms", "raw SQL p50 ms")
 _LATENCY: Final = ("asked", "answers", "p50 ms", "p99 ms")

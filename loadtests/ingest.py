@@ -1,7 +1,7 @@
 """Ingest through the endpoint, durable, beside what PostgreSQL itself can do with the same rows: `make bench`.
 
 Everything on one machine: client, service, PostgreSQL. Before measuring, the day is filled (see preload.py). Each
-engine takes the preload (minutes), then about two minutes. With METERING_TEST_TIMESCALEDB_BIN both engines are measured;
+engine takes the preload (minutes), then about eight minutes. With METERING_TEST_TIMESCALEDB_BIN both engines are measured;
 with METERING_BENCH_DIR a filled database is kept and used again.
 """
 
@@ -31,12 +31,14 @@ SELECT complete_at >= date_trunc('hour', now() - INTERVAL '3 minutes')
    AND NOT EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
 FROM rollup_horizon
 """
+# What the refresher had left to do when a row ended: a rate that rollups do not keep up with is none.
+_BEHIND = "SELECT extract(epoch FROM greatest(now() - tail_complete_at, '0'))::float FROM rollup_horizon"
 CONNECTIONS = {1_000: 4, 100: 48, 1: 256}
 BATCHES = "INSERT … ON CONFLICT, 1,000 a batch, 2 connections"
 SINGLES = "one INSERT an event, 2 connections"
 COLUMNS = [
     "", "events/s", "of the best COPY", "of INSERT batches", "of single INSERTs",
-    "p50 ms", "p99 ms", "CPU µs/event: service", "PostgreSQL", "client", "service MiB",
+    "p50 ms", "p99 ms", "CPU µs/event: service", "PostgreSQL", "client", "service MiB", "tail behind, s",
 ]  # fmt: skip
 
 
@@ -137,13 +139,23 @@ async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str,
         await through_the_endpoint(address, Measured(server, postgres), 1_000, WARM_UP_SECONDS)
         alone = await _alone(url)
         rows = [_row(label, f"{rate:,.0f}", rate, alone) for label, rate in alone.items()]
-        for size, share, length in ((1_000, 0.0, seconds), (100, 0.0, 20), (1, 0.0, 20), (1_000, 0.01, 20)):
+        for size, share in ((1_000, 0.0), (100, 0.0), (1, 0.0), (1_000, 0.01)):
             measured = Measured(server, postgres)
-            await through_the_endpoint(address, measured, size, min(seconds, length), share)
+            await through_the_endpoint(address, measured, size, seconds, share)
             label = f"{size:,} a request" + (f", {measured.duplicates / measured.sent:.1%} duplicates" if share else "")
             rate, figures = measured.row()
-            rows.append(_row(label, f"{rate:,.0f}", rate, alone, figures))
+            rows.append(_row(label, f"{rate:,.0f}", rate, alone, [*figures, f"{await _seconds_behind(url):.1f}"]))
     return rows
+
+
+async def _seconds_behind(url: str) -> float:
+    """How long ago the time ends of which there are figures by minute."""
+    connection = await asyncpg.connect(url)
+    try:
+        seconds: float = await connection.fetchval(_BEHIND)
+        return seconds
+    finally:
+        await connection.close()
 
 
 async def _alone(url: str) -> dict[str, float]:
@@ -155,7 +167,7 @@ async def _alone(url: str) -> dict[str, float]:
     }
 
 
-def _row(label: str, shown: str, rate: float, alone: dict[str, float], figures: Sequence[str] = ("",) * 6) -> list[str]:
+def _row(label: str, shown: str, rate: float, alone: dict[str, float], figures: Sequence[str] = ("",) * 7) -> list[str]:
     """A row of the table: its rate, as a share of the best COPY, and as a multiple of the two kinds of INSERT."""
     ratios = [rate / max(alone.values()), rate / alone[BATCHES], rate / alone[SINGLES]]
     return [label, shown, *(f"{ratio:.2f}" for ratio in ratios), *figures]
@@ -165,7 +177,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preload", type=int, default=20_000_000, help="events of the same day recorded before")
-    parser.add_argument("--seconds", type=float, default=60, help="how long the first row is measured")
+    parser.add_argument("--seconds", type=float, default=60, help="how long each row of the service is measured")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     asked = parser.parse_args()
     settings = {"workers": "2"} | dict(each.split("=", 1) for each in asked.set)

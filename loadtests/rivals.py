@@ -19,9 +19,10 @@ import asyncpg
 from metering.events import identity_key
 
 BATCH_ROWS = 5_000
-COPY_BATCHES = 40
+# Enough for ten seconds and more: a shorter one may miss what PostgreSQL puts off, as checkpoints.
+COPY_BATCHES = 200
 INSERT_BATCH_ROWS = 1_000
-SECONDS_MAX = 5.0
+SECONDS_MAX = 15.0
 _EVENT = (
     "account", "occurred_at", "key", "source", "event_id", "received_at", "subscription", "user", "device", "product",
     "feature", "classification", "unit", "quantity",
@@ -124,7 +125,7 @@ async def _insert_one(connection: asyncpg.Connection, rows: list[tuple[Any, ...]
 async def _for_some_seconds(url: str, size: int, write: Any) -> float:
     stream = event_rows()
     # Made before the clock starts.
-    batches = iter([list(islice(stream, size)) for _ in range(min(20_000, 200_000 // size))])
+    batches = iter([list(islice(stream, size)) for _ in range(min(30_000, 600_000 // size))])
     pool = [await asyncpg.connect(url) for _ in range(2)]
     started = time.perf_counter()
     count = 0

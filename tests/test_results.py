@@ -95,7 +95,7 @@ def soak(engine: str, p50: str = "20", **other: Any) -> list[dict[str, Any]]:
 
 def ingest(engine: str) -> dict[str, Any]:
     """The table of a made-up measurement of ingest."""
-    rows = [["COPY & <1> connection", "40,000", *[""] * 9], ["1,000 a request", "30,000", *["1"] * 9]]
+    rows = [["COPY & <1> connection", "40,000", *[""] * 10], ["1,000 a request", "30,000", *["1"] * 10]]
     return line("ingest", f"Ingest on {engine}", list(chart._INGEST), rows)
 
 
