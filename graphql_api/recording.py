@@ -1,5 +1,6 @@
 """Mutations on events: record a few, correct one."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -10,7 +11,7 @@ from graphql_api.context import MeteringInfo
 from graphql_api.events import Event, events_of
 from graphql_api.problems import Conflict, InvalidInput, NotFound
 from graphql_api.scalars import DecimalText, Instant, JsonObject
-from metering.corrections import Correction, CorrectionOrder, read_corrections
+from metering.corrections import Correction, CorrectionOrder, Value, read_corrections
 from metering.errors import BodyError, InputIssue, InvalidInputError
 from metering.events import Scalar, UsageEvent
 from metering.ingest.receipts import Receipt
@@ -87,6 +88,9 @@ class EventValuesInput:
     classification: str | None = strawberry.UNSET
     unit: str | None = strawberry.UNSET
     quantity: DecimalText | None = strawberry.UNSET
+    attributes: JsonObject | None = strawberry.field(
+        default=strawberry.UNSET, description="All of them: one that is left out goes."
+    )
 
 
 @strawberry.input(
@@ -133,15 +137,18 @@ def _usage_event(index: int, given: UsageEventInput, default_source: str | None)
     }
     if isinstance(given.source, _Unnamed):
         values["source"] = default_source or str(given.source)
+    _check_scalars(values, ("input", "events", str(index)))
+    return UsageEvent(**values)
+
+
+def _check_scalars(values: Mapping[str, object], path: tuple[str, ...]) -> None:
+    """Raise InvalidInputError where one of the attributes, if there are any, is no scalar."""
     try:
         # Through the wire's own types, so that what is refused there is refused here.
-        msgspec.convert(values.get("attributes", {}), dict[str, Scalar])
+        msgspec.convert(values.get("attributes") or {}, dict[str, Scalar])
     except msgspec.ValidationError as error:
-        path = ("input", "events", str(index), "attributes")
-        raise InvalidInputError(
-            [InputIssue(path, f"An attribute is a string, number, true, false or null: {error}.")]
-        ) from error
-    return UsageEvent(**values)
+        message = f"An attribute is a string, number, true, false or null: {error}."
+        raise InvalidInputError([InputIssue((*path, "attributes"), message)]) from error
 
 
 def receipt_of(receipt: Receipt) -> RecordUsageReceipt:
@@ -186,7 +193,9 @@ async def _done(corrections: list[list[Correction]]) -> list[list[Correction]]:
     return corrections
 
 
-def _values(given: EventValuesInput | None) -> dict[str, str | Decimal | None]:
+def _values(given: EventValuesInput | None) -> dict[str, Value]:
     if given is None:
         return {}
-    return {name: value for name, value in vars(given).items() if value is not strawberry.UNSET}
+    values = {name: value for name, value in vars(given).items() if value is not strawberry.UNSET}
+    _check_scalars(values, ("input", "values"))
+    return values

@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from metering.errors import ConflictError, InputIssue, InvalidInputError, NotFoundError
-from metering.events import identity_key, in_utc
-from metering.ingest.admit import quantity_fault, text_fault
+from metering.events import Scalar, identity_key, in_utc, sorted_attributes
+from metering.ingest.admit import attributes_fault, quantity_fault, text_fault
 from metering.keys import Caller
 from metering.limits import Limits
 from metering.recorded import RecordedEvent
@@ -25,12 +25,14 @@ from metering.store.queries import sql
 from metering.store.snapshot import Snapshot
 from rating.exact import plain
 
-CORRECTABLE: Final = ("subscription", "user", "device", "product", "feature", "classification", "unit", "quantity")
+CORRECTABLE: Final = (
+    "subscription", "user", "device", "product", "feature", "classification", "unit", "quantity", "attributes",
+)  # fmt: skip
 _REQUIRED: Final = frozenset({"product", "unit", "quantity"})
 _FIRST_DAY: Final = date(1970, 1, 1)
 _LAST_DAY: Final = date(9999, 12, 31)
 
-Value = str | Decimal | None
+Value = str | Decimal | Mapping[str, Scalar] | None
 
 
 class CorrectionOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,8 +123,8 @@ async def _find(connection: Connection, order: CorrectionOrder, identity: bytes)
 
 
 async def _change(connection: Connection, row: Any, order: CorrectionOrder, by: str) -> RecordedEvent:
-    before = {name: row[name] for name in CORRECTABLE}
-    after = {**before, **order.values}
+    before = {name: row[name] for name in CORRECTABLE} | {"attributes": _attributes(row)}
+    after = before | {name: _stored(value) for name, value in order.values.items()}
     changed = [name for name in CORRECTABLE if before[name] != after[name]]
     if not order.void and not changed:
         raise ConflictError("The event has these values already.")
@@ -136,9 +138,23 @@ async def _change(connection: Connection, row: Any, order: CorrectionOrder, by: 
     return RecordedEvent(**dict(new))
 
 
+def _attributes(row: Any) -> str | None:
+    """The attributes of an event in the one spelling that equal ones have."""
+    return None if row["attributes"] is None else sorted_attributes(msgspec.json.decode(row["attributes"]))
+
+
+def _stored(value: Value) -> str | Decimal | None:
+    return sorted_attributes(value) if isinstance(value, Mapping) else value
+
+
 def _as_json(values: Mapping[str, Any]) -> str:
-    texts = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
-    return msgspec.json.encode(texts).decode()
+    return msgspec.json.encode({name: _shown(name, value) for name, value in values.items()}).decode()
+
+
+def _shown(name: str, value: str | Decimal | None) -> object:
+    if isinstance(value, Decimal):
+        return plain(value)
+    return msgspec.Raw(value.encode()) if name == "attributes" and value is not None else value
 
 
 def _check(order: CorrectionOrder, limits: Limits) -> None:
@@ -161,7 +177,10 @@ def _check(order: CorrectionOrder, limits: Limits) -> None:
 def _value_fault(name: str, value: Value, limits: Limits) -> str | None:
     if value is None:
         return f"`{name}` is required; it cannot be cleared." if name in _REQUIRED else None
-    fault = quantity_fault(value, limits) if isinstance(value, Decimal) else text_fault(name, value, limits)
+    if isinstance(value, Mapping):
+        fault = attributes_fault(value, limits)
+    else:
+        fault = quantity_fault(value, limits) if isinstance(value, Decimal) else text_fault(name, value, limits)
     return None if fault is None else fault[2]
 
 

@@ -111,6 +111,7 @@ async def _rename(
     """Give the user's usage to nobody; say how many events there were. Names are by dimension, old by new."""
     ((user, nobody),) = names["user"].items()
     given = [account, user, nobody, msgspec.json.encode(names["device"]).decode()]
+    await connection.execute(sql("erasure.forget_corrected_attributes"), account, user, timeout=_STATEMENT_SECONDS_MAX)
     count: int = await connection.fetchval(sql("erasure.rename_events"), *given, timeout=_STATEMENT_SECONDS_MAX)
     await connection.execute(sql("erasure.forget_earlier_attributes"), account, user, timeout=_STATEMENT_SECONDS_MAX)
     await connection.execute(sql("erasure.rename_corrections"), *given, timeout=_STATEMENT_SECONDS_MAX)

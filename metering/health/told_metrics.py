@@ -9,7 +9,7 @@ import msgspec
 from health.measurements import Measurement, NotApplicable, Observed, Unknown
 from health.scorecards import Subject
 from metering.health.conventions import DEPROVISIONED
-from metering.health.gathering import NO_CONTRACT, Gathered, within
+from metering.health.gathering import NO_CONTRACT, Gathered
 from metering.health.norms import Norms
 from metering.health.usage_metrics import Metrics
 from metering.store.queries import sql
@@ -45,19 +45,6 @@ class Signal(msgspec.Struct, frozen=True):
     lately: int
 
 
-class SignalSummary(msgspec.Struct, frozen=True):
-    """What the signals of a name come to, of a subject and over some days. Who is not told of has none."""
-
-    newest: float
-    mean: float
-    total: float
-    least: float
-    largest: float
-    count: int
-    # How many days before the day the newest was.
-    age_days: int
-
-
 class Told(msgspec.Struct, frozen=True):
     """Signals by account, with whose they are."""
 
@@ -83,19 +70,6 @@ async def read_told(snapshot: Snapshot, accounts: Sequence[str] | None, as_of: d
         signal = Signal(row["value"], row["at"].astimezone(UTC), expires_at, row["lately"])
         of.setdefault(row["account"], []).append((ref, row["name"], signal))
     return Told(of)
-
-
-async def sum_up_signals(
-    snapshot: Snapshot, accounts: Sequence[str] | None, as_of: date, name: str, days: int
-) -> Mapping[SubjectRef, SignalSummary]:
-    """What signals of any name come to over so many days before a UTC day, of each subject that there are any of."""
-    rows = await snapshot.fetch(sql("measures.sum_up_signals"), [within(snapshot, accounts), as_of, name, days])
-    return {
-        SubjectRef(Subject(row["subject"]), row["account"], row["key"]): SignalSummary(
-            *(row[field] for field in SignalSummary.__struct_fields__)
-        )
-        for row in rows
-    }
 
 
 def contract_metrics(gathered: Gathered, ref: SubjectRef) -> Metrics:

@@ -1,6 +1,6 @@
 """An event -> an admitted event, or the reason why not. Pure: limits, the caller's scope and the clock are arguments."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -8,6 +8,7 @@ import msgspec
 
 from metering.events import (
     AdmittedEvent,
+    Scalar,
     UsageEvent,
     claimed_days,
     content_hash,
@@ -112,12 +113,9 @@ def _faults(event: UsageEvent, terms: Admission) -> Iterator[tuple[Code, str, st
     if fault is not None:
         yield fault
     yield from _text_faults(event, limits)
-    attributes_bytes = len((sorted_attributes(event.attributes) or "").encode())
-    if attributes_bytes > limits.attributes_bytes_max:
-        message = (
-            f"`attributes` may take {limits.attributes_bytes_max:,} bytes as JSON; these take {attributes_bytes:,}."
-        )
-        yield Code.ATTRIBUTES_INVALID, "attributes", message
+    fault = attributes_fault(event.attributes, limits)
+    if fault is not None:
+        yield fault
     if event.occurred_at < limits.occurred_at_min:
         yield Code.TIME_TOO_EARLY, "occurred_at", f"Events before {limits.occurred_at_min:%Y-%m-%d} are not kept."
     if terms.retained_from is not None and event.occurred_at < terms.retained_from:
@@ -172,8 +170,17 @@ def _text_faults(event: UsageEvent, limits: Limits) -> Iterator[tuple[Code, str,
         fault = None if text is None else text_fault(name, text, limits)
         if fault is not None:
             yield fault
-    if event.attributes is not None and any(_holds_nul(item) for pair in event.attributes.items() for item in pair):
-        yield Code.ATTRIBUTES_INVALID, "attributes", "`attributes` holds a NUL character, which no text can keep."
+
+
+def attributes_fault(attributes: Mapping[str, Scalar] | None, limits: Limits) -> tuple[Code, str, str] | None:
+    """What is wrong with the attributes of an event, as code, path and message; None where nothing is."""
+    if attributes is not None and any(_holds_nul(item) for pair in attributes.items() for item in pair):
+        return Code.ATTRIBUTES_INVALID, "attributes", "`attributes` holds a NUL character, which no text can keep."
+    size_bytes = len((sorted_attributes(attributes) or "").encode())
+    if size_bytes <= limits.attributes_bytes_max:
+        return None
+    message = f"`attributes` may take {limits.attributes_bytes_max:,} bytes as JSON; these take {size_bytes:,}."
+    return Code.ATTRIBUTES_INVALID, "attributes", message
 
 
 def _holds_nul(item: object) -> bool:

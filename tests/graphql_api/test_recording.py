@@ -26,7 +26,7 @@ CORRECT = """
 mutation ($input: CorrectEventInput!) {
   correctEvent(input: $input) {
     __typename
-    ... on Event { user quantity unit voided corrections { by reason voided before after } }
+    ... on Event { user quantity unit attributes voided corrections { by reason voided before after } }
     ... on InvalidInput { issues { path } }
     ... on Problem { code message }
   }
@@ -163,9 +163,28 @@ def test_an_optional_value_is_cleared_by_null(api: Api) -> None:
     assert [{"user": "ana"}] == [made["before"] for made in answer["corrections"]]
 
 
+def test_attributes_are_corrected_as_a_whole(api: Api) -> None:
+    """Attributes are replaced by those that are given, or cleared by null; the record has both, and equal ones are no change."""
+    api.send(usage_event(1, attributes={"model": "small", "tokens": 12, "cached": True}))
+    said = correct(api, values={"attributes": {"tokens": 12, "model": "large"}})
+    same = correct(api, values={"attributes": {"model": "large", "tokens": 12}})
+    cleared = correct(api, values={"attributes": None})
+
+    before, after = {"model": "small", "tokens": 12, "cached": True}, {"model": "large", "tokens": 12}
+    assert (after, "Conflict", None) == (said["attributes"], same["__typename"], cleared["attributes"])
+    made = [(each["before"], each["after"]) for each in cleared["corrections"]]
+    assert [({"attributes": before}, {"attributes": after}), ({"attributes": after}, {"attributes": None})] == made
+
+
 @pytest.mark.parametrize(
     ("order", "paths"),
     [
+        ({"values": {"attributes": {"tags": ["a"]}}}, [["input", "values", "attributes"]]),
+        ({"values": {"attributes": {"note": "a\0"}}}, [["input", "values", "attributes"]]),
+        (
+            {"reason": "", "values": {"attributes": {"note": "x" * LIMITS.attributes_bytes_max}, "unit": ""}},
+            [["input", "reason"], ["input", "values", "attributes"], ["input", "values", "unit"]],
+        ),
         ({}, [["input", "values"]]),
         ({"reason": " "}, [["input", "reason"], ["input", "values"]]),
         ({"void": True, "values": {"quantity": "1"}}, [["input", "values"]]),

@@ -66,12 +66,15 @@ mutation ($user: String!) {
   recordSignals(input: [
     { subject: USER, account: "acme", key: $user, name: "nps", value: 9, at: "2026-03-02T00:00:00Z", source: "s" }
   ]) { __typename }
-  less: correctEvent(input: { account: "acme", source: "test", id: "event-1", reason: "r", values: { quantity: "7.25" } }) {
-    __typename
-  }
+  less: correctEvent(input: {
+    account: "acme", source: "test", id: "event-1", reason: "r", values: { quantity: "7.25", attributes: { name: "ana-m" } }
+  }) { __typename }
   given: correctEvent(input: { account: "acme", source: "test", id: "event-2", reason: "r", values: { user: "ben" } }) {
     __typename
   }
+  said: correctEvent(input: {
+    account: "acme", source: "test", id: "event-2", reason: "r", values: { attributes: { name: "ana-m" } }
+  }) { __typename }
   device: putAlertRule(input: {
     key: "device", name: "D", threshold: "1"
     measure: { quantity: { meter: "calls", groupBy: [ACCOUNT, DEVICE], bucket: MONTH } }

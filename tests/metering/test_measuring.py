@@ -20,7 +20,6 @@ from metering.aggregations import Aggregation
 from metering.corrections import correct_event
 from metering.events import AdmittedEvent, UsageEvent
 from metering.health.measuring import Measurer, measure, measure_everybody, read_norms
-from metering.health.told_metrics import SignalSummary, sum_up_signals
 from metering.health.usage_metrics import NOBODY_SENDS
 from metering.ingest.batch import Writer
 from metering.limits import LIMITS
@@ -540,13 +539,7 @@ def test_signals_are_what_somebody_said(servers: dict[str, Server], engine: str)
         refs = [account, user, of_account("b")]
         async with Snapshot(service.database, EVERYTHING) as snapshot:
             measured = await Measurer(service.database).measure(snapshot, refs, DAY)
-            summed = await sum_up_signals(snapshot, ["a"], DAY, "nps", 41)
         found = measured[account]
-        assert summed == {
-            user: SignalSummary(3.0, 3.0, 3.0, 3.0, 3.0, 1, 20),
-            left: SignalSummary(0.0, 0.0, 0.0, 0.0, 0.0, 1, 9),
-            account: SignalSummary(8.0, pytest.approx(17 / 3), 17.0, 0.0, 9.0, 3, 30),
-        }
         # A detractor (the user), a promoter and one between them.
         assert found["nps"] == Observed(0.0, told_at(20), None, 3)
         assert found["csat"] == Observed(50.0, told_at(1), None, 2)

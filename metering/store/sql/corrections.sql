@@ -20,7 +20,7 @@ WHERE account = $1 AND occurred_at = $2 AND key = $3 AND occurred_at >= (SELECT 
 -- Put these values in effect. $1 account, $2 occurred_at, $3 key, then every value that can be corrected, and voided.
 UPDATE event
 SET subscription = $4, "user" = $5, device = $6, product = $7, feature = $8, classification = $9, unit = $10,
-    quantity = $11, voided = $12
+    quantity = $11, attributes = $12, voided = $13
 WHERE account = $1 AND occurred_at = $2 AND key = $3
 RETURNING *;
 

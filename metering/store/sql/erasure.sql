@@ -46,6 +46,22 @@ FROM event_correction AS made
 WHERE made.account = $1 AND (made.before ->> 'user' = $2 OR made.after ->> 'user' = $2)
   AND event.account = $1 AND event.occurred_at = made.occurred_at AND event.key = made.key AND event.attributes IS NOT NULL;
 
+-- name: forget_corrected_attributes
+-- Forget the attributes that a user's events had before they were corrected, or since. Before the events are given to
+-- somebody else. $1 account, $2 user.
+UPDATE event_correction AS made SET before = before - 'attributes', after = after - 'attributes'
+WHERE account = $1 AND before ? 'attributes' AND (
+    EXISTS (
+        SELECT FROM event AS of
+        WHERE of.account = made.account AND of.occurred_at = made.occurred_at AND of.key = made.key AND of."user" = $2
+    )
+    OR EXISTS (
+        SELECT FROM event_correction AS other
+        WHERE other.account = made.account AND other.occurred_at = made.occurred_at AND other.key = made.key
+          AND (other.before ->> 'user' = $2 OR other.after ->> 'user' = $2)
+    )
+);
+
 -- name: rename_corrections
 -- The same of what events said before they were corrected, and afterwards. Parameters as above.
 UPDATE event_correction

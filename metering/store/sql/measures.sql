@@ -326,16 +326,3 @@ ORDER BY account, subject, key, name, respondent, at DESC, sequence DESC;
 SELECT DISTINCT name FROM signal
 WHERE name = ANY ($2::text[]) AND at < $1::date::timestamp AT TIME ZONE 'UTC'
     AND at >= ($1::date - 180)::timestamp AT TIME ZONE 'UTC';
-
--- name: sum_up_signals
--- reach: account
--- What the signals of a name come to, by subject. $1 accounts, or NULL for all; $2 the day; $3 the name; $4 how many days
--- before the day. What was expired by then is left out.
-SELECT account, subject, key, (array_agg(value ORDER BY at DESC, sequence DESC))[1] AS newest, avg(value) AS mean,
-       sum(value) AS total, min(value) AS least, max(value) AS largest, count(*) AS count,
-       $2::date - (max(at) AT TIME ZONE 'UTC')::date AS age_days
-FROM signal
-WHERE ($1::text[] IS NULL OR account = ANY ($1)) AND name = $3 AND at < $2::date::timestamp AT TIME ZONE 'UTC'
-    AND at >= ($2::date - $4::integer)::timestamp AT TIME ZONE 'UTC'
-    AND (expires_at IS NULL OR expires_at > $2::date::timestamp AT TIME ZONE 'UTC')
-GROUP BY account, subject, key;
