@@ -17,7 +17,7 @@ from metering.rollups.retained import Retained, refusal
 from metering.store.event_log import minute_of
 from metering.store.filters import filter_shape, filter_shapes
 from metering.store.snapshot import Horizon, Snapshot
-from metering.store.tables import MINUTE_BY_PRODUCT, QUARTER_HOUR_SECONDS
+from metering.store.tables import MINUTE_BY_SUBSCRIPTION, QUARTER_HOUR_SECONDS
 from metering.store.usage_query import (
     APART_MAX,
     Compiled,
@@ -312,8 +312,8 @@ async def _parts(
         dimensions=tuple(sorted({dimension.value for dimension in (*question.group_by, *also)})),
         filters=tuple(shape for shape, _ in filters),
     )
-    # Only the rollup of the tail by product has the minute that is not over yet.
-    tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_PRODUCT.dimensions) else minute_of(horizon.tail_at)
+    # Only the rollup of the tail by subscription has the minute that is not over yet.
+    tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_SUBSCRIPTION.dimensions) else minute_of(horizon.tail_at)
     covered = _covered(horizon, tail_at, question, segments, bounds)
     shape = msgspec.structs.replace(
         shape,

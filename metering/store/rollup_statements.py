@@ -5,7 +5,7 @@ from typing import Final
 from metering.store.tables import (
     DAY_SECONDS,
     MINUTE,
-    MINUTE_BY_PRODUCT,
+    MINUTE_BY_SUBSCRIPTION,
     MINUTE_SECONDS,
     QUARTER_HOUR,
     QUARTER_HOUR_SECONDS,
@@ -224,9 +224,11 @@ def _add_found(rollup: Rollup) -> str:
     """
 
 
-_ADD_TO_MINUTES_BY_PRODUCT: Final = f"INSERT INTO {MINUTE_BY_PRODUCT.name} AS kept ({_target(MINUTE_BY_PRODUCT)})"
+_ADD_TO_MINUTES_BY_SUBSCRIPTION: Final = (
+    f"INSERT INTO {MINUTE_BY_SUBSCRIPTION.name} AS kept ({_target(MINUTE_BY_SUBSCRIPTION)})"
+)
 _ADDED: Final = """
-ON CONFLICT (account, bucket, product, unit) DO UPDATE SET
+ON CONFLICT (account, bucket, subscription, product, unit) DO UPDATE SET
     quantity = kept.quantity + excluded.quantity, events = kept.events + excluded.events,
     minimum = least(kept.minimum, excluded.minimum), maximum = greatest(kept.maximum, excluded.maximum)
 """
@@ -238,11 +240,11 @@ FIND_SHRUNK: Final = "SELECT DISTINCT account, bucket FROM late_change WHERE NOT
 # Add the events between $1 and $2 to their minutes; answers how many there were.
 ADD_TO_MINUTES: Final = f"""
 WITH fresh AS (
-    SELECT {_bucket(MINUTE_BY_PRODUCT)} AS bucket, {_columns(MINUTE_BY_PRODUCT)}, {_OF_EVENTS}
+    SELECT {_bucket(MINUTE_BY_SUBSCRIPTION)} AS bucket, {_columns(MINUTE_BY_SUBSCRIPTION)}, {_OF_EVENTS}
     FROM event
     WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided
-    GROUP BY 1, {_columns(MINUTE_BY_PRODUCT)}
-), added AS ({_ADD_TO_MINUTES_BY_PRODUCT} SELECT * FROM fresh {_ADDED})
+    GROUP BY 1, {_columns(MINUTE_BY_SUBSCRIPTION)}
+), added AS ({_ADD_TO_MINUTES_BY_SUBSCRIPTION} SELECT * FROM fresh {_ADDED})
 SELECT coalesce(sum(events), 0)::bigint FROM fresh
 """
 
@@ -258,10 +260,10 @@ WITH late AS (
             AND occurred_at >= $1 AND occurred_at < $2 AND NOT voided
         OFFSET 0
     ) AS named
-), by_product AS (
-    {_ADD_TO_MINUTES_BY_PRODUCT}
-    SELECT bucket, {_columns(MINUTE_BY_PRODUCT)}, {_OF_EVENTS} FROM found
-    GROUP BY bucket, {_columns(MINUTE_BY_PRODUCT)} {_ADDED}
+), by_subscription AS (
+    {_ADD_TO_MINUTES_BY_SUBSCRIPTION}
+    SELECT bucket, {_columns(MINUTE_BY_SUBSCRIPTION)}, {_OF_EVENTS} FROM found
+    GROUP BY bucket, {_columns(MINUTE_BY_SUBSCRIPTION)} {_ADDED}
 ), {", ".join(f"into_{rollup.name} AS ({_add_found(rollup)})" for rollup in WHOLE_MINUTES)}
 SELECT count(*) FROM late
 """

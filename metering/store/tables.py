@@ -1012,13 +1012,20 @@ DAY_SECONDS: Final = 86_400
 
 _OF_EVERYONE: Final = ("product", "feature", "classification", "unit")
 _BY_PRODUCT: Final = ("account", *_OF_EVERYONE)
+_BY_SUBSCRIPTION: Final = ("account", "subscription", "product", "unit")
 
 QUARTER_HOUR: Final = Rollup("usage_quarter_hour", QUARTER_HOUR_SECONDS, DIMENSIONS, "event")
 QUARTER_HOUR_OF_EVERYONE: Final = Rollup(
     "usage_quarter_hour_of_everyone", QUARTER_HOUR_SECONDS, _OF_EVERYONE, "usage_quarter_hour"
 )
+QUARTER_HOUR_BY_SUBSCRIPTION: Final = Rollup(
+    "usage_quarter_hour_by_subscription", QUARTER_HOUR_SECONDS, _BY_SUBSCRIPTION, "usage_quarter_hour"
+)
 QUARTER_HOUR_BY_PRODUCT: Final = Rollup(
-    "usage_quarter_hour_by_product", QUARTER_HOUR_SECONDS, ("account", "product", "unit"), "usage_quarter_hour"
+    "usage_quarter_hour_by_product",
+    QUARTER_HOUR_SECONDS,
+    ("account", "product", "unit"),
+    "usage_quarter_hour_by_subscription",
 )
 QUARTER_HOUR_BY_ACCOUNT: Final = Rollup(
     "usage_quarter_hour_by_account", QUARTER_HOUR_SECONDS, ("account", "unit"), "usage_quarter_hour_by_product"
@@ -1029,12 +1036,18 @@ DAY_BY_ACCOUNT: Final = Rollup("usage_day_by_account", DAY_SECONDS, ("account", 
 DAY_OF_EVERYONE: Final = Rollup("usage_day_of_everyone", DAY_SECONDS, _OF_EVERYONE, "usage_day_by_product")
 
 # Of each width from the narrowest on: the first one that has the dimensions of a question answers it.
-QUARTER_HOUR_ROLLUPS: Final = (QUARTER_HOUR_OF_EVERYONE, QUARTER_HOUR_BY_ACCOUNT, QUARTER_HOUR_BY_PRODUCT, QUARTER_HOUR)
+QUARTER_HOUR_ROLLUPS: Final = (
+    QUARTER_HOUR_OF_EVERYONE,
+    QUARTER_HOUR_BY_ACCOUNT,
+    QUARTER_HOUR_BY_PRODUCT,
+    QUARTER_HOUR_BY_SUBSCRIPTION,
+    QUARTER_HOUR,
+)
 DAILY_ROLLUPS: Final = (
     DAY_OF_EVERYONE,
     DAY_BY_ACCOUNT,
     DAY_BY_PRODUCT,
-    Rollup("usage_day_by_subscription", DAY_SECONDS, ("account", "subscription", "product", "unit"), "usage_day"),
+    Rollup("usage_day_by_subscription", DAY_SECONDS, _BY_SUBSCRIPTION, "usage_day"),
     Rollup("usage_day_by_user", DAY_SECONDS, ("account", "user", "product", "unit"), "usage_day"),
     Rollup("usage_day_by_device", DAY_SECONDS, ("account", "device", "product", "unit"), "usage_day"),
     DAY,
@@ -1042,19 +1055,19 @@ DAILY_ROLLUPS: Final = (
 # In the order in which they are made: each after its source.
 ROLLUPS: Final = (*reversed(QUARTER_HOUR_ROLLUPS), DAY, DAY_BY_PRODUCT, *DAILY_ROLLUPS[3:6], *DAILY_ROLLUPS[:2])
 
-# The tail's, plain tables on every engine. By product they are added to with every step, also to the minute that is not over
-# yet; the others hold whole minutes.
+# The tail's, plain tables on every engine. By subscription they are added to with every step, also to the minute that is not
+# over yet; the others hold whole minutes.
 MINUTE: Final = Rollup("usage_minute", MINUTE_SECONDS, DIMENSIONS, "event")
-MINUTE_BY_PRODUCT: Final = Rollup("usage_minute_by_product", MINUTE_SECONDS, ("account", "product", "unit"), "event")
+MINUTE_BY_SUBSCRIPTION: Final = Rollup("usage_minute_by_subscription", MINUTE_SECONDS, _BY_SUBSCRIPTION, "event")
 MINUTE_BY_ACCOUNT: Final = Rollup(
-    "usage_minute_by_account", MINUTE_SECONDS, ("account", "unit"), "usage_minute_by_product"
+    "usage_minute_by_account", MINUTE_SECONDS, ("account", "unit"), "usage_minute_by_subscription"
 )
 MINUTE_OF_EVERYONE: Final = Rollup(
-    "usage_minute_of_everyone", MINUTE_SECONDS, ("product", "unit"), "usage_minute_by_product"
+    "usage_minute_of_everyone", MINUTE_SECONDS, ("product", "unit"), "usage_minute_by_subscription"
 )
 WHOLE_MINUTES: Final = (MINUTE, MINUTE_BY_ACCOUNT, MINUTE_OF_EVERYONE)
 # From the narrowest on, as above.
-MINUTE_ROLLUPS: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_ACCOUNT, MINUTE_BY_PRODUCT, MINUTE)
+MINUTE_ROLLUPS: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_ACCOUNT, MINUTE_BY_SUBSCRIPTION, MINUTE)
 
 
 def _rollup_table(rollup: Rollup) -> sa.Table:

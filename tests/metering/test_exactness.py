@@ -815,7 +815,7 @@ async def corrected_minutes(database: Database) -> int:
 async def in_the_tail(database: Database) -> int:
     """How many events the tail counts, the minute that is not over yet and all."""
     async with database.connection() as connection:
-        return int(await connection.fetchval("SELECT coalesce(sum(events), 0) FROM usage_minute_by_product"))
+        return int(await connection.fetchval("SELECT coalesce(sum(events), 0) FROM usage_minute_by_subscription"))
 
 
 async def horizon(database: Database) -> tuple[datetime, datetime]:

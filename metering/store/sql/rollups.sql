@@ -32,7 +32,7 @@ WHERE complete_at < $1;
 -- name: forget_minutes
 -- Minutes below $1 are no longer of the tail. Deleted and not dropped: an older snapshot still reads them.
 WITH figures AS (DELETE FROM usage_minute WHERE bucket < $1),
-     by_product AS (DELETE FROM usage_minute_by_product WHERE bucket < $1),
+     by_subscription AS (DELETE FROM usage_minute_by_subscription WHERE bucket < $1),
      by_account AS (DELETE FROM usage_minute_by_account WHERE bucket < $1),
      of_everyone AS (DELETE FROM usage_minute_of_everyone WHERE bucket < $1),
      late AS (DELETE FROM late_event WHERE occurred_at < $1)

@@ -160,30 +160,42 @@ def test_a_role_without_privileges_migrates_its_own_database(servers: dict[str, 
     assert {"postgres": "p", "timescaledb": "v"}[engine] == kind
 
 
-def test_rollups_of_quarter_hours_are_filled_from_what_is_there(empty_database_url: str) -> None:
-    """Migration 0012 asks no event: its rollups hold what the one with every dimension holds, and so after going back."""
-    migrate.upgrade(empty_database_url, "0011")
-    asyncio.run(_roll_up_some_events(empty_database_url))
-    fetch(empty_database_url, "DELETE FROM event")
-    migrate.upgrade(empty_database_url, "0012")
-
-    by_product, by_account = (_figures(empty_database_url, name) for name in (_BY_PRODUCT, _BY_ACCOUNT))
-
-    assert len(by_product) == len(by_account) * 2 == 16
-    assert by_product == _figures(empty_database_url, "usage_quarter_hour", _BY_PRODUCT)
-    assert by_account == _figures(empty_database_url, "usage_quarter_hour", _BY_ACCOUNT)
-    migrate.downgrade(empty_database_url, "0011")
-    assert _figures(empty_database_url, _BY_ACCOUNT) == by_account
-
-
+_BY_SUBSCRIPTION = "usage_quarter_hour_by_subscription"
 _BY_PRODUCT = "usage_quarter_hour_by_product"
 _BY_ACCOUNT = "usage_quarter_hour_by_account"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "made"),
+    [
+        ("0011", "0012", {_BY_PRODUCT: 16, _BY_ACCOUNT: 8}),
+        ("0029", "0030", {_BY_SUBSCRIPTION: 32, _BY_PRODUCT: 16, _BY_ACCOUNT: 8}),
+    ],
+)
+def test_rollups_of_quarter_hours_are_filled_from_what_is_there(
+    empty_database_url: str, before: str, after: str, made: dict[str, int]
+) -> None:
+    """These migrations ask no event: their rollups hold what the one with every dimension holds, and so after going back."""
+    migrate.upgrade(empty_database_url, before)
+    asyncio.run(_roll_up_some_events(empty_database_url))
+    fetch(empty_database_url, "DELETE FROM event")
+    migrate.upgrade(empty_database_url, after)
+
+    held = {name: _figures(empty_database_url, name) for name in made}
+
+    assert made == {name: len(rows) for name, rows in held.items()}
+    assert held == {name: _figures(empty_database_url, "usage_quarter_hour", name) for name in made}
+    migrate.downgrade(empty_database_url, before)
+    assert _figures(empty_database_url, _BY_ACCOUNT) == held[_BY_ACCOUNT]
+
+
 _DAY = datetime(2026, 3, 2, tzinfo=UTC)
-# Two accounts, four quarters of an hour, two products, and users, who are added up.
+# Two accounts, four quarters of an hour, two products, with a subscription or without, and users, who are added up.
 _SOME_EVENTS = """
-INSERT INTO event (account, occurred_at, key, source, event_id, received_at, "user", product, unit, quantity)
+INSERT INTO event (account, occurred_at, key, source, event_id, received_at, subscription, "user", product, unit,
+                   quantity)
 SELECT 'a' || n % 2, timestamptz '2026-03-02 10:00+00' + n * interval '1 minute', int4send(n), 's', n::text, now(),
-       'u' || n % 7, 'p' || n / 2 % 2, 'call', n * 0.1
+       CASE WHEN n / 4 % 2 = 0 THEN 'team' END, 'u' || n % 7, 'p' || n / 2 % 2, 'call', n * 0.1
 FROM generate_series(0, 59) AS numbered (n)
 """
 
