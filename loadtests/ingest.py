@@ -178,10 +178,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preload", type=int, default=20_000_000, help="events of the same day recorded before")
     parser.add_argument("--seconds", type=float, default=60, help="how long each row of the service is measured")
+    parser.add_argument("--engine", choices=ENGINES, help="only this one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the service")
     asked = parser.parse_args()
     settings = {"workers": "2"} | dict(each.split("=", 1) for each in asked.set)
-    for engine in ENGINES:
+    for engine in [asked.engine] if asked.engine else ENGINES:
         with scratch(engine) as directory, database(engine, directory) as (url, postgres):
             uvloop.run(fill(url, asked.preload))
             rows = uvloop.run(measure(url, postgres, asked.seconds, settings))
