@@ -131,14 +131,14 @@ async def settle(url: str) -> None:
 
 
 async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str, str]) -> list[list[str]]:
-    """The rows of an engine's table: what PostgreSQL does alone, then the endpoint."""
+    """The rows of an engine's table: what PostgreSQL does alone, while no service runs; then the endpoint."""
+    # The pages that the preload left untouched are in memory and in the log before any clock starts.
     with service(url, **settings) as (address, server):
-        async with asyncio.timeout(SETTLE_SECONDS_MAX):
-            await settle(url)
-        # The pages that the preload left untouched are in memory and in the log before any clock starts.
-        await through_the_endpoint(address, Measured(server, postgres), 1_000, WARM_UP_SECONDS)
-        alone = await _alone(url)
-        rows = [_row(label, f"{rate:,.0f}", rate, alone) for label, rate in alone.items()]
+        await _warm_up(url, address, Measured(server, postgres))
+    alone = await _alone(url)
+    rows = [_row(label, f"{rate:,.0f}", rate, alone) for label, rate in alone.items()]
+    with service(url, **settings) as (address, server):
+        await _warm_up(url, address, Measured(server, postgres))
         for size, share in ((1_000, 0.0), (100, 0.0), (1, 0.0), (1_000, 0.01)):
             measured = Measured(server, postgres)
             await through_the_endpoint(address, measured, size, seconds, share)
@@ -146,6 +146,13 @@ async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str,
             rate, figures = measured.row()
             rows.append(_row(label, f"{rate:,.0f}", rate, alone, [*figures, f"{await _seconds_behind(url):.1f}"]))
     return rows
+
+
+async def _warm_up(url: str, address: str, unmeasured: Measured) -> None:
+    """Have the service roll up what there is, and take some events."""
+    async with asyncio.timeout(SETTLE_SECONDS_MAX):
+        await settle(url)
+    await through_the_endpoint(address, unmeasured, 1_000, WARM_UP_SECONDS)
 
 
 async def _seconds_behind(url: str) -> float:
@@ -159,7 +166,7 @@ async def _seconds_behind(url: str) -> float:
 
 
 async def _alone(url: str) -> dict[str, float]:
-    """Events/s of PostgreSQL without the service, which is idle meanwhile."""
+    """Events/s of PostgreSQL without the service: nothing is rolled up meanwhile."""
     return {
         **{f"binary COPY, {connections} connections": await copy(url, connections) for connections in (1, 2, 4)},
         BATCHES: await insert_batches(url),
