@@ -90,8 +90,14 @@ class Refresher:
         if moves:
             await connection.execute(sql("rollups.publish_horizon"), until, tail_until)
             await self._await_writers(connection)
-        if until > complete_at:
-            await self._rollups.roll_up(connection, Period(complete_at, until))
+        over = Period(complete_at, until)
+        if complete_at < until <= tail_at:
+            # The tail has all of these quarters, and in fewer rows than events; what was late for it is added first.
+            step = await roll_up_minutes(connection, tail_until)
+            await self._rollups.roll_up(connection, over, of_tail=True)
+            return until, step
+        if complete_at < until:
+            await self._rollups.roll_up(connection, over)
         return until, await roll_up_minutes(connection, tail_until) if moves or has_logged else NO_STEP
 
     def _adapt(self, step: Step) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 
 import asyncpg
+import msgspec
 
 from metering.periods import Period
 from metering.store import rollup_statements as statements
@@ -15,8 +16,10 @@ from metering.store.pool import Connection, Database
 from metering.store.queries import sql
 from metering.store.tables import (
     DAY_SECONDS,
+    MINUTE,
     PARTITIONED_EVENT,
     PARTITIONED_QUARTER_HOUR,
+    QUARTER_HOUR,
     QUARTER_HOUR_SECONDS,
     ROLLUPS,
     Rollup,
@@ -30,6 +33,7 @@ _STATEMENT_SECONDS_MAX: Final = 3_600
 # More refreshes than this cost more to begin than to widen to the days that they are in.
 _REFRESHES_MAX: Final = 50
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
+_QUARTER_HOUR_OF_TAIL: Final = msgspec.structs.replace(QUARTER_HOUR, source=MINUTE.name)
 _DAYS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == DAY_SECONDS]
 
 _AGGREGATES: Final = """
@@ -47,8 +51,11 @@ class Rollups(Protocol):
     # How many log entries are worked off at once: between them the tail has its turn.
     pending_rows_max: int
 
-    async def roll_up(self, connection: Connection, period: Period) -> None:
-        """Roll up quarters of an hour that never were, the days that they complete, and move the horizon to their end."""
+    async def roll_up(self, connection: Connection, period: Period, *, of_tail: bool = False) -> None:
+        """Roll up quarters of an hour that never were, the days that they complete, and move the horizon to their end.
+
+        `of_tail`: every event of the period is in the tail's rows, or is logged as pending besides.
+        """
 
     async def roll_up_again(
         self, connection: Connection, quarters: Sequence[AccountBucket], log_ids: Sequence[int]
@@ -73,7 +80,7 @@ class PostgresRollups:
         self._database = database
         self._partitions = Partitions(database)
 
-    async def roll_up(self, connection: Connection, period: Period) -> None:
+    async def roll_up(self, connection: Connection, period: Period, *, of_tail: bool = False) -> None:
         """See Rollups. Works day by day, so that a year that was loaded at once is no single transaction."""
         for step in await self._steps(connection, period):
             await self._partitions.ensure(PARTITIONED_QUARTER_HOUR, [step.start.date()])
@@ -81,7 +88,8 @@ class PostgresRollups:
                 if await connection.fetchval(statements.LOCK_HORIZON) > step.start:
                     return  # somebody else did it: behind a transaction pooler, the refresher's lock fences nothing
                 await connection.execute(statements.HASHED)
-                for rollup, part in _made_by(step, floor_day(step.end)):
+                for each, part in _made_by(step, floor_day(step.end)):
+                    rollup = _QUARTER_HOUR_OF_TAIL if of_tail and each is QUARTER_HOUR else each
                     await _execute(connection, statements.roll_up(rollup), part.start, part.end)
                 await move_horizon(connection, step.end)
         async with connection.transaction():
@@ -163,8 +171,8 @@ class TimescaleRollups:
 
     pending_rows_max = 20_000
 
-    async def roll_up(self, connection: Connection, period: Period) -> None:
-        """See Rollups."""
+    async def roll_up(self, connection: Connection, period: Period, *, of_tail: bool = False) -> None:  # noqa: ARG002
+        """See Rollups. A continuous aggregate is made of the events, whatever else there is."""
         await self._refresh(connection, period)
         async with connection.transaction():
             await move_horizon(connection, period.end)
