@@ -18,7 +18,7 @@ import uvloop
 from bench import ENGINES, Usage, database, percentile, print_table, scratch, service
 from client import Client
 from preload import preload
-from rivals import copy, insert_batches, insert_each
+from rivals import copy, encoded, insert_batches, insert_each
 
 from metering.config import Settings
 from metering.limits import LIMITS
@@ -27,7 +27,8 @@ from metering.store.pool import Database
 SETTLE_SECONDS_MAX = 900
 WARM_UP_SECONDS = 15
 _SETTLED = """
-SELECT complete_at >= date_trunc('hour', now() - INTERVAL '3 minutes')
+SELECT complete_at >= date_bin('15 minutes', now() - INTERVAL '3 minutes', 'epoch')
+   AND tail_complete_at >= now() - INTERVAL '30 seconds'
    AND NOT EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at)
 FROM rollup_horizon
 """
@@ -119,8 +120,17 @@ async def fill(url: str, count: int) -> None:
         await filled.close()
 
 
+async def rest(url: str) -> None:
+    """Have PostgreSQL write down what it puts off: each row begins as the others do."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("CHECKPOINT", timeout=SETTLE_SECONDS_MAX)
+    finally:
+        await connection.close()
+
+
 async def settle(url: str) -> None:
-    """Wait until the refresher has rolled up what the day was filled with."""
+    """Wait until the refresher has rolled up what there is, up to seconds ago."""
     connection = await asyncpg.connect(url)
     try:
         # Another process settles it, so there is nothing to await but time.
@@ -140,6 +150,7 @@ async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str,
     with service(url, **settings) as (address, server):
         await _warm_up(url, address, Measured(server, postgres))
         for size, share in ((1_000, 0.0), (100, 0.0), (1, 0.0), (1_000, 0.01)):
+            await rest(url)
             measured = Measured(server, postgres)
             await through_the_endpoint(address, measured, size, seconds, share)
             label = f"{size:,} a request" + (f", {measured.duplicates / measured.sent:.1%} duplicates" if share else "")
@@ -167,11 +178,15 @@ async def _seconds_behind(url: str) -> float:
 
 async def _alone(url: str) -> dict[str, float]:
     """Events/s of PostgreSQL without the service: nothing is rolled up meanwhile."""
-    return {
-        **{f"binary COPY, {connections} connections": await copy(url, connections) for connections in (1, 2, 4)},
-        BATCHES: await insert_batches(url),
-        SINGLES: await insert_each(url),
-    }
+    rates = {}
+    for connections in (1, 2, 4):
+        batches = await encoded(url)
+        await rest(url)
+        rates[f"binary COPY, {connections} connections"] = await copy(url, batches, connections)
+    for label, insert in ((BATCHES, insert_batches), (SINGLES, insert_each)):
+        await rest(url)
+        rates[label] = await insert(url)
+    return rates
 
 
 def _row(label: str, shown: str, rate: float, alone: dict[str, float], figures: Sequence[str] = ("",) * 7) -> list[str]:

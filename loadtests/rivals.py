@@ -66,6 +66,10 @@ _SINGLE = f"INSERT INTO event ({_QUOTED}) VALUES ({', '.join(f'${number}' for nu
 _SINGLE_IDENTITY = "INSERT INTO event_identity (account, day, key, occurred_at, content) VALUES ($1, $2, $3, $4, $5)"
 
 
+# The bodies of a COPY of events, and of one of their identities.
+Batch = tuple[BytesIO, BytesIO]
+
+
 def event_rows() -> Iterator[tuple[Any, ...]]:
     """Rows of `event`, of new random ids."""
     now = datetime.now(UTC)
@@ -82,9 +86,9 @@ def identity_of(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (row[0], row[1].date(), row[2], row[1], row[2])
 
 
-async def copy(url: str, connections: int) -> float:
+async def copy(url: str, encoded_batches: Sequence[Batch], connections: int) -> float:
     """Binary COPY of batches that are encoded already, over so many connections."""
-    batches = iter(await _encoded(url))
+    batches = iter(encoded_batches)
     pool = [await asyncpg.connect(url) for _ in range(connections)]
     started = time.perf_counter()
     count = 0
@@ -106,11 +110,11 @@ async def copy(url: str, connections: int) -> float:
     return count / seconds
 
 
-async def _encoded(url: str) -> list[tuple[BytesIO, BytesIO]]:
+async def encoded(url: str) -> list[Batch]:
     """The two bodies of each batch, sorted as the service sorts them, made and encoded by PostgreSQL itself."""
     connection = await asyncpg.connect(url, timeout=60, command_timeout=600)
     await connection.execute(_MADE)
-    encoded = [
+    batches = [
         (
             await _copied(connection, number, _EVENT, "account, occurred_at, key"),
             await _copied(connection, number, _IDENTITY, "key"),
@@ -118,7 +122,7 @@ async def _encoded(url: str) -> list[tuple[BytesIO, BytesIO]]:
         for number in range(COPY_BATCHES)
     ]
     await connection.close()
-    return encoded
+    return batches
 
 
 async def _copied(connection: asyncpg.Connection, number: int, columns: Sequence[str], order: str) -> BytesIO:
