@@ -646,7 +646,7 @@ def test_every_answer_is_the_naive_one(servers: dict[str, Server], engine: str) 
     class OnThisEngine(Exactness):
         server = servers[engine]
 
-    play_machine(OnThisEngine, engine, plays=18, steps=50)
+    play_machine(OnThisEngine, engine, plays=40, steps=50)
 
 
 # ---------------------------------------------------------------- the races, one by one

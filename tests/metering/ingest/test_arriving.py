@@ -5,7 +5,7 @@ import gzip
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,12 +155,9 @@ def test_who_holds_too_much_is_refused_and_the_others_are_not(web: Web) -> None:
     """A key whose slow bodies hold more than is left gets 503 with Retry-After; others get in, and so does it later."""
     _, slow = make_key(web.database_url)
     _, other = make_key(web.database_url)
-    begun = web.begin(slow, line(1, 4_000))
-    try:
-        refused = until(lambda: _refused(web.post(slow, line(2, 4_000))), PATIENCE_SECONDS)
-        taken = web.post(other, line(3, 4_000))
-    finally:
-        status, _, _ = answer(begun)
+    refused, begun = refused_beside(lambda: web.begin(slow, line(1, 4_000)), lambda: web.post(slow, line(2, 4_000)))
+    taken = web.post(other, line(3, 4_000))
+    status, _, _ = answer(begun)
 
     assert "bodies_full" == refused.json()["code"]
     assert ("1", "application/problem+json") == (refused.headers["retry-after"], refused.headers["content-type"])
@@ -169,8 +166,22 @@ def test_who_holds_too_much_is_refused_and_the_others_are_not(web: Web) -> None:
     assert 200 == web.post(slow, line(2, 4_000)).status_code
 
 
-def _refused(response: httpx2.Response) -> httpx2.Response | None:
-    return response if response.status_code == 503 else None
+def refused_beside(
+    begin: Callable[[], socket.socket], post: Callable[[], httpx2.Response]
+) -> tuple[httpx2.Response, socket.socket]:
+    """The answer to a request that is refused for another one that has begun; and the connection of that."""
+    begun = begin()
+
+    def refused() -> httpx2.Response | None:
+        nonlocal begun
+        # One that came while another was being written was sent away itself.
+        if select.select([begun], [], [], 0)[0]:
+            begun.close()
+            begun = begin()
+        response = post()
+        return response if response.status_code == 503 else None
+
+    return until(refused, PATIENCE_SECONDS), begun
 
 
 def test_compressed_bodies_are_counted_as_what_they_become(web: Web) -> None:
@@ -187,20 +198,8 @@ def test_compressed_bodies_are_counted_as_what_they_become(web: Web) -> None:
         connection.sendall(head.encode() + packed[:-8])
         return connection
 
-    connections = [begun()]
-
-    def refused_beside() -> httpx2.Response | None:
-        # One that came while another was being written was sent away itself.
-        if select.select(connections[-1:], [], [], 0)[0]:
-            connections.append(begun())
-        return _refused(web.post(key, packed, Content_Encoding="gzip"))
-
-    try:
-        refused = until(refused_beside, PATIENCE_SECONDS)
-    finally:
-        status, _, _ = answer(connections[-1])
-        for connection in connections:
-            connection.close()
+    refused, connection = refused_beside(begun, lambda: web.post(key, packed, Content_Encoding="gzip"))
+    status, _, _ = answer(connection)
 
     assert "bodies_full" == refused.json()["code"]
     assert 408 == status

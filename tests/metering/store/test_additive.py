@@ -29,6 +29,8 @@ BEFORE_THE_FIRST_RELEASE: Final[Mapping[str, tuple[str, ...]]] = {
             "hashtextextended(subject, '1'::bigint)) WHERE (resolved_at IS NULL) is new"
         ),
     ),
+    # The tail by subscription took the place of the tail by product.
+    "0030_pre_tail_by_subscription": ("usage_minute_by_product is gone",),
 }
 
 RELATIONS: Final = """
