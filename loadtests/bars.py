@@ -107,7 +107,9 @@ def svg(chart: Chart) -> str:
     parts = [f'<text class="title" x="{_MARGIN}" y="36">{escape(chart.title)}</text>']
     top = 52.0
     for panel in chart.panels:
-        drawn, top = _panel(panel, top)
+        # Panels are compared with each other: those of one unit have one axis.
+        alike = [each for each in chart.panels if _kind(each) == _kind(panel)]
+        drawn, top = _panel(panel, _axis(alike), top)
         parts += drawn
     height = round(top + _MARGIN / 2)
     title, words = f"{chart.name}-title", f"{chart.name}-words"
@@ -126,7 +128,16 @@ def svg(chart: Chart) -> str:
     )
 
 
-def _panel(panel: Panel, top: float) -> tuple[list[str], float]:
+def _kind(panel: Panel) -> tuple[str, bool]:
+    return panel.unit, panel.is_logarithmic
+
+
+def _axis(panels: Sequence[Panel]) -> _Axis:
+    values = [bar.value for panel in panels for group in panel.groups for bar in group.bars]
+    return _Axis(values, is_logarithmic=panels[0].is_logarithmic)
+
+
+def _panel(panel: Panel, axis: _Axis, top: float) -> tuple[list[str], float]:
     """The panel's parts, and where the next one begins."""
     parts = []
     for text, kind in [(panel.heading, "heading"), (panel.note, "quiet")]:
@@ -136,7 +147,6 @@ def _panel(panel: Panel, top: float) -> tuple[list[str], float]:
     top += _LINE + 6
     parts += _legend(panel.series, top)
     top += 6
-    axis = _Axis([bar.value for group in panel.groups for bar in group.bars], is_logarithmic=panel.is_logarithmic)
     began, bars = top, []
     for group in panel.groups:
         top += _LINE

@@ -275,6 +275,15 @@ def test_charts_show_every_figure(tmp_path: Path) -> None:
         assert root.findtext(f"{SVG}title")
 
 
+def test_panels_of_one_unit_are_drawn_to_one_scale(tmp_path: Path) -> None:
+    """What is half as fast on the one engine as on the other has bars that are half as long."""
+    slower = ingest("TimescaleDB") | {"rows": [["1,000 a request", "20,000", *["1"] * 10]]}
+    root = parsed(chart.files(kept(tmp_path, ingest("PostgreSQL"), slower))["ingest.svg"])
+
+    bars = [float(each.attrib["width"]) for each in root.iter(f"{SVG}rect") if each.get("height") == "15"]
+    assert [622.0, 466.5, 311.0] == bars
+
+
 def test_charts_load_nothing_and_are_the_same_each_time(tmp_path: Path) -> None:
     """A chart has no address but SVG's own name, knows light and dark, and stays in its frame; order changes nothing."""
     tables = kept(tmp_path, *soak("TimescaleDB"), questions("PostgreSQL"), ingest("PostgreSQL"))
