@@ -8,7 +8,8 @@ with METERING_BENCH_DIR a filled database is kept and used again.
 import argparse
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from profile import ACCOUNTS, Templates
 
@@ -120,24 +121,28 @@ async def fill(url: str, count: int) -> None:
         await filled.close()
 
 
-async def rest(url: str) -> None:
-    """Have PostgreSQL write down what it puts off: each row begins as the others do."""
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for as long as the block takes."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute("CHECKPOINT", timeout=SETTLE_SECONDS_MAX)
+        yield connection
     finally:
         await connection.close()
+
+
+async def rest(url: str) -> None:
+    """Have PostgreSQL write down what it puts off: each row begins as the others do."""
+    async with connected(url) as connection:
+        await connection.execute("CHECKPOINT", timeout=SETTLE_SECONDS_MAX)
 
 
 async def settle(url: str) -> None:
     """Wait until the refresher has rolled up what there is, up to seconds ago."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         # Another process settles it, so there is nothing to await but time.
         while not await connection.fetchval(_SETTLED):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
-    finally:
-        await connection.close()
 
 
 async def measure(url: str, postgres: Usage, seconds: float, settings: dict[str, str]) -> list[list[str]]:
@@ -168,12 +173,9 @@ async def _warm_up(url: str, address: str, unmeasured: Measured) -> None:
 
 async def _seconds_behind(url: str) -> float:
     """How long ago the time ends of which there are figures by minute."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         seconds: float = await connection.fetchval(_BEHIND)
         return seconds
-    finally:
-        await connection.close()
 
 
 async def _alone(url: str) -> dict[str, float]:

@@ -171,7 +171,13 @@ class TimescaleRollups:
 
     pending_rows_max = 20_000
 
-    async def roll_up(self, connection: Connection, period: Period, *, of_tail: bool = False) -> None:  # noqa: ARG002
+    async def roll_up(
+        self,
+        connection: Connection,
+        period: Period,
+        *,
+        of_tail: bool = False,  # noqa: ARG002 - the other engine needs it
+    ) -> None:
         """See Rollups. A continuous aggregate is made of the events, whatever else there is."""
         await self._refresh(connection, period)
         async with connection.transaction():
