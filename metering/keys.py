@@ -226,16 +226,18 @@ class KeyRing:
         return made
 
     async def _made(self, connection: Connection, asked: NewKey) -> tuple[ApiKey, str]:
-        prefix = f"mk_{secrets.token_hex(4)}"
-        secret = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-        key = await self._insert(connection, prefix, secret, asked)
-        assert key is not None, "a fresh 256-bit secret is new"
+        while True:
+            prefix = f"mk_{secrets.token_hex(4)}"
+            secret = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+            # None where another key has the prefix, which is short.
+            if (key := await self._insert(connection, prefix, secret, asked)) is not None:
+                break
         if key.expires_at is not None and key.expires_at <= key.created_at:
             raise InvalidInputError([InputIssue(("expires_at",), "A key expires in the future.")])
         return key, secret
 
     async def bootstrap(self, secret: str) -> None:
-        """Make the ADMIN key of this secret, where it is not there yet. A revoked one stays revoked."""
+        """Make the ADMIN key of this secret, unless somebody did, or does meanwhile. A revoked one stays revoked."""
         digests = await self._digests.of(secret)
         async with self._database.transaction() as connection:
             if not await connection.fetchval(sql("keys.is_known"), digests):

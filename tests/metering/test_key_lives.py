@@ -1,6 +1,7 @@
 """The life of a key: made, used, rotated, expired, revoked; and what is kept of it."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -129,6 +130,30 @@ def test_the_bootstrap_key_is_one(database_url: str, before: str | None) -> None
         await ring.bootstrap(secret)
         assert 1 == len(await ring.list())
         assert await ring.find(secret) is None
+
+    play(database_url, scenario)
+
+
+def test_processes_that_start_at_once_make_one_bootstrap_key(database_url: str) -> None:
+    """Each looks before another one's key is there; they make it together, and none of them stops."""
+
+    async def scenario(database: Database) -> None:
+        for round_ in range(100):
+            secret = f"a bootstrap secret {round_}"
+            await asyncio.gather(*(KeyRing(database, SERVICE_SECRET).bootstrap(secret) for _ in range(5)))
+            assert round_ + 1 == len(await KeyRing(database).list())
+
+    play(database_url, scenario)
+
+
+def test_a_prefix_that_another_key_has_is_not_used_again(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefix is short: where chance gives the same one twice, the second key gets another."""
+
+    async def scenario(database: Database) -> None:
+        given = iter(["0badcafe", "0badcafe", "600dcafe"])
+        monkeypatch.setattr(secrets, "token_hex", lambda _: next(given))
+        made = [await KeyRing(database).create("k", READ) for _ in range(2)]
+        assert ["mk_0badcafe", "mk_600dcafe"] == [key.prefix for key, _ in made]
 
     play(database_url, scenario)
 

@@ -7,13 +7,13 @@ INSERT INTO server_secret (secret) VALUES ($1) ON CONFLICT DO NOTHING;
 SELECT secret FROM server_secret;
 
 -- name: insert_key
--- Add a key; nothing happens when the same secret is there already.
+-- Add a key; nothing happens when the same secret, or a key of this prefix, is there already.
 INSERT INTO api_key (
     prefix, name, digest, scopes, accounts, expires_at, default_source,
     events_per_second_max, burst_events_max, request_events_max, request_bytes_max, replaces, line
 )
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-ON CONFLICT (digest) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING prefix, name, scopes, accounts, created_at, expires_at, revoked_at, default_source,
     events_per_second_max, burst_events_max, request_events_max, request_bytes_max, last_used_at, replaces, line;
 
