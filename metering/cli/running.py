@@ -22,6 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 from uvicorn.supervisors import Multiprocess
 
+from metering.cli.dispatcher import Dispatcher
 from metering.config import Settings, environment_of
 from metering.errors import AddressInUseError, MeteringError
 from metering.limits import LIMITS, Limits
@@ -33,7 +34,7 @@ APP_FACTORY: Final = "graphql_api.app:create_app"
 _READY_POLL_SECONDS: Final = 0.02
 _READY_REQUEST_SECONDS: Final = 5.0
 _GC_ALLOCATIONS: Final = 50_000
-# Names the folder in which worker processes share what they counted; no setting, for it is ours to make and to remove.
+# Names the folder that worker processes share; no setting, for it is ours to make and to remove.
 _SIBLINGS: Final = "_METERING_SIBLINGS"
 
 
@@ -72,9 +73,9 @@ async def unattended(settings: Settings) -> AsyncIterator[tuple[Database, Limits
 def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -> None:
     """Run the service until it is told to stop; `on_ready` gets the settings in force and the base address, in a thread."""
     ends_on_sigterm()
-    with _listening(settings) as listener, with_database(settings) as running, _siblings(settings) as siblings:
+    with _listening(settings) as listener, with_database(settings) as running, _siblings(settings) as folder:
         migrated(running)
-        os.environ.update(environment_of(running) | siblings)
+        os.environ.update(environment_of(running) | ({} if folder is None else {_SIBLINGS: str(folder)}))
         config = uvicorn.Config(
             _make_app,
             factory=True,
@@ -85,6 +86,8 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
             # Nothing here asks who the client behind a proxy is.
             proxy_headers=False,
             timeout_graceful_shutdown=LIMITS.shutdown_seconds_max // 2,
+            # Several processes share what one of them accepts.
+            loop="auto" if running.workers == 1 else "metering.cli.dispatcher:WorkerLoop",
             ws="websockets-sansio",
             ws_max_size=LIMITS.graphql_body_bytes_max,
         )
@@ -92,7 +95,7 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
         stopped = threading.Event()
         threading.Thread(target=_announce, args=(running, address, on_ready, stopped), daemon=True).start()
         try:
-            started = _serve(config, listener)
+            started = _serve(config, listener, folder)
         finally:
             stopped.set()
         if not started:
@@ -124,25 +127,27 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(config: uvicorn.Config, listener: socket.socket) -> bool:
+def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path | None) -> bool:
     """Serve until told to stop. False when it could not start."""
-    if config.workers == 1:
+    if folder is None:
         server = _Server(config)
         server.run(sockets=[listener])
         if server.was_interrupted:
             raise KeyboardInterrupt
         return server.started
-    supervisor = Multiprocess(config, sockets=[listener])
-    supervisor.run()
+    dispatcher = Dispatcher(listener, folder, config.workers)
+    supervisor = Multiprocess(config, sockets=[dispatcher.door])
+    with dispatcher.running():
+        supervisor.run()
     return all(worker.exitcode != STARTUP_FAILURE for worker in supervisor.processes)
 
 
 @contextmanager
-def _siblings(settings: Settings) -> Iterator[dict[str, str]]:
-    """What tells several worker processes where they share what they counted."""
+def _siblings(settings: Settings) -> Iterator[Path | None]:
+    """The folder that several worker processes share: for what they counted, and for the door of their dispatcher."""
     folder = tempfile.TemporaryDirectory(prefix="metering-") if settings.workers > 1 else nullcontext()
     with folder as name:
-        yield {} if name is None else {_SIBLINGS: name}
+        yield None if name is None else Path(name)
 
 
 def _make_app() -> Any:

@@ -74,6 +74,11 @@ class Service(Front):
         super().__init__("")
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.address.rpartition(":")[2])
+
+    @property
     def stdout(self) -> str:
         """What it has answered so far."""
         return self._out.read_text()

@@ -80,7 +80,7 @@ class Many:
 
     def start_again(self, place: int) -> None:
         """Start a service that has ended, where it was."""
-        port = int(self.services[place].address.rpartition(":")[2])
+        port = self.services[place].port
         self.services[place] = self.launch(port).await_ready()
 
     def await_both(self, path: str, status: int, since: int) -> None:

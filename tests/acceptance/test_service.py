@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,6 +151,68 @@ def test_several_workers_answer_as_one_service(home: Home) -> None:
 def _metrics(service: Service) -> set[str]:
     """The lines of /metrics, as whichever worker takes a new connection tells them."""
     return set(httpx2.get(f"{service.address}/metrics", headers=bearer(ADMIN_KEY), trust_env=False).text.splitlines())
+
+
+def test_workers_share_connections_evenly(home: Home) -> None:
+    """Of connections opened at once each worker has its part from the first moment on, and so has one that takes the place of
+    another.
+    """
+    service = home.serve("--workers", "2")
+    with kept_open(service, 8):
+        until(lambda: [4, 4] == sorted(_connections(service).values()), _PATIENCE_SECONDS)
+    until(lambda: not any(_connections(service).values()), _PATIENCE_SECONDS)
+
+    killed = next(iter(_connections(service)))
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: killed not in _workers(service), _PATIENCE_SECONDS)
+    until(lambda: {"metering_processes 2"} <= _metrics(service), _PATIENCE_SECONDS)
+
+    def shared() -> bool:
+        with kept_open(service, 8):
+            return until(lambda: sum(_connections(service).values()) == 8, _PATIENCE_SECONDS) and all(
+                _connections(service).values()
+            )
+
+    until(shared, _PATIENCE_SECONDS)
+    service.stop()
+
+
+@contextmanager
+def kept_open(service: Service, count: int) -> Iterator[None]:
+    """So many connections to a service."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+        yield
+
+
+def _workers(service: Service) -> list[int]:
+    """The processes that answer for it, as they are now."""
+    tasks = Path(f"/proc/{service.process.pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child for child in children if "spawn_main" in _command_line(child)]
+
+
+def _command_line(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except FileNotFoundError:
+        # It has just ended.
+        return ""
+
+
+def _connections(service: Service) -> dict[int, int]:
+    """How many connections to its port each worker has."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"socket:[{row[9]}]" for row in table if row[1].endswith(f":{service.port:04X}") and row[3] == "01"}
+    return {worker: len(ours.intersection(_open_files(worker))) for worker in _workers(service)}
+
+
+def _open_files(process: int) -> Iterator[str]:
+    """What its descriptors are of; those that it closes meanwhile are not."""
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(descriptor.readlink())
 
 
 def test_workers_end_with_the_process_that_started_them(home: Home) -> None:

@@ -1,0 +1,225 @@
+"""Connections of one port for several worker processes: one process accepts them and hands them out in turn.
+
+Where workers accept for themselves, from a socket that they share, whoever happens to be awake takes what comes: one of two had
+all four connections of a client, and the other one nothing to do.
+"""
+
+import asyncio
+import os
+import select
+import selectors
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from metering.telemetry import logger
+
+# What waits for a worker that takes nothing cannot be given to another one while it lives: it is handed no more than these.
+UNTAKEN_MAX: Final = 32
+_PAUSE_SECONDS: Final = 1.0
+_HANDED: Final = b"h"
+_TAKEN: Final = b"t"
+
+
+class _Worker(msgspec.Struct, eq=False):
+    """A worker that asked for connections, and those that it was handed and has not taken yet."""
+
+    channel: socket.socket
+    untaken: deque[socket.socket]
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.untaken) < UNTAKEN_MAX
+
+
+class Dispatcher:
+    """Accepts what comes at a listening socket, once as many workers as are expected have knocked at `door`, and shares it out.
+
+    Each worker has its turn. One that takes nothing is passed over, and what one had not taken when it ended goes to another.
+    While nobody has room connections wait where the system lets them wait, before they are accepted.
+    """
+
+    def __init__(self, listener: socket.socket, folder: Path, workers: int) -> None:
+        self._listener = listener
+        self._listener.settimeout(0)
+        self.door = socket.socket(socket.AF_UNIX)
+        self.door.bind(str(folder / "door"))
+        self.door.listen()
+        self._expected = workers
+        # Whose turn it is comes first.
+        self._workers: deque[_Worker] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._ending, self._end = socket.socketpair()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hand out connections, in a thread, as long as this is entered."""
+        with ThreadPoolExecutor(1, "dispatcher") as pool:
+            dispatching = pool.submit(self._run)
+            dispatching.add_done_callback(_end_if_it_failed)
+            try:
+                yield
+            finally:
+                self._end.close()
+            dispatching.result()
+
+    def _run(self) -> None:
+        with self._selector, self.door, self._ending:
+            self._selector.register(self._ending, selectors.EVENT_READ)
+            self._selector.register(self.door, selectors.EVENT_READ, self._admit)
+            try:
+                while self._act():
+                    self._attend()
+            finally:
+                for worker in self._workers:
+                    self._part_from(worker)
+
+    def _act(self) -> bool:
+        """Wait for something to do, and do it; False when it is time to end."""
+        ready = [key for key, _ in self._selector.select()]
+        if any(key.fileobj is self._ending for key in ready):
+            return False
+        for key in ready:
+            key.data()
+        return True
+
+    def _attend(self) -> None:
+        """Look at who waits outside, or do not: as there is somebody with room for them."""
+        if len(self._workers) >= self._expected:
+            # Some may end later, and the others go on.
+            self._expected = 0
+        wanted = self._expected == 0 and self._next() is not None
+        attended = self._listener in self._selector.get_map()
+        if wanted and not attended:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        elif attended and not wanted:
+            self._selector.unregister(self._listener)
+
+    def _admit(self) -> None:
+        channel, _ = self.door.accept()
+        channel.settimeout(0)
+        worker = _Worker(channel, deque())
+        self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._workers.append(worker)
+
+    def _next(self) -> _Worker | None:
+        """Whose turn it is."""
+        return next((worker for worker in self._workers if worker.has_room), None)
+
+    def _accept(self) -> None:
+        if self._next() is None:
+            # The last one has just ended.
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            # Whoever it was did not wait.
+            return
+        except OSError as error:
+            # No descriptor is left, or no memory. They wait outside, and so do we, unless it is time to end.
+            logger().warning("connections_not_accepted", reason=error.strerror)
+            select.select([self._ending], [], [], _PAUSE_SECONDS)
+            return
+        self._hand(connection)
+
+    def _hand(self, connection: socket.socket) -> None:
+        while (worker := self._next()) is not None:
+            try:
+                socket.send_fds(worker.channel, [_HANDED], [connection.fileno()])
+            except (BrokenPipeError, ConnectionResetError):
+                self._dismiss(worker)
+                continue
+            worker.untaken.append(connection)
+            self._workers.remove(worker)
+            self._workers.append(worker)
+            return
+        connection.close()
+
+    def _hear(self, worker: _Worker) -> None:
+        """Let go here of what the worker has taken; the end of its channel says that it has ended."""
+        if worker not in self._workers:
+            return
+        try:
+            taken = worker.channel.recv(UNTAKEN_MAX)
+        except ConnectionResetError:
+            taken = b""
+        if not taken:
+            self._dismiss(worker)
+        for _ in taken:
+            worker.untaken.popleft().close()
+
+    def _dismiss(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.channel)
+        self._workers.remove(worker)
+        untaken, worker.untaken = worker.untaken, deque()
+        self._part_from(worker)
+        for connection in untaken:
+            self._hand(connection)
+
+    def _part_from(self, worker: _Worker) -> None:
+        for connection in worker.untaken:
+            connection.close()
+        worker.channel.close()
+
+
+def _end_if_it_failed(dispatching: Future[None]) -> None:
+    # Better to end, and be started anew, than to let nobody in.
+    if dispatching.exception() is not None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class WorkerLoop(uvloop.Loop):
+    """The event loop of a worker process: it serves what a dispatcher hands out, where it would accept for itself."""
+
+    async def create_server(self, protocol_factory: Any, *_: Any, sock: socket.socket, **__: Any) -> Any:  # type: ignore[override]
+        """Serve the connections handed out at `sock`, a dispatcher's door."""
+        channel = socket.socket(socket.AF_UNIX)
+        channel.connect(sock.getsockname())
+        channel.settimeout(0)
+        return _Receiver(self, protocol_factory, channel)
+
+
+class _Receiver:
+    """Takes what is handed out, until it is closed. As much of an asyncio.Server as uvicorn asks for."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, factory: Callable[[], asyncio.Protocol], channel: socket.socket
+    ) -> None:
+        self._loop = loop
+        self._factory = factory
+        self._channel = channel
+        self._beginning: set[asyncio.Task[Any]] = set()
+        loop.add_reader(channel, self._take)
+
+    def _take(self) -> None:
+        try:
+            handed, descriptors, _flags, _address = socket.recv_fds(self._channel, len(_HANDED), 1)
+        except ConnectionResetError:
+            handed, descriptors = b"", []
+        if not handed:
+            self.close()
+            return
+        self._channel.send(_TAKEN)
+        # None comes along where this process may have no more of them: then nobody holds the connection, and it is cut.
+        for descriptor in descriptors:
+            connection = socket.socket(fileno=descriptor)
+            beginning = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
+            self._beginning.add(beginning)
+            beginning.add_done_callback(self._beginning.discard)
+
+    def close(self) -> None:
+        """Take no more."""
+        if self._channel.fileno() >= 0:
+            self._loop.remove_reader(self._channel)
+            self._channel.close()
+
+    async def wait_closed(self) -> None:
+        """There is nothing to wait for: connections that were taken are served on."""
