@@ -135,7 +135,8 @@ class Dispatcher:
             try:
                 socket.send_fds(worker.channel, [_HANDED], [connection.fileno()])
             except (BrokenPipeError, ConnectionResetError):
-                self._dismiss(worker)
+                # It has ended, and may have said before what it had taken.
+                self._hear(worker)
                 continue
             worker.untaken.append(connection)
             self._workers.remove(worker)

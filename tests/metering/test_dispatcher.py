@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +182,39 @@ def test_who_waits_for_a_worker_that_takes_nothing(begin: Begin) -> None:
             assert greeting(clients.open[-1])
             assert 2 * UNTAKEN_MAX + 1 == sum(map(is_greeted, clients.open))
         assert {"a": 3 * UNTAKEN_MAX + 1} == clients.greeted()
+
+
+def test_whoever_was_taken_stays_with_who_took_him(begin: Begin) -> None:
+    """Workers come, take one and go on serving him while they take no more: everybody is greeted, and by one alone."""
+    door, clients = begin(1)
+    ending = threading.Event()
+
+    def come_and_go() -> list[socket.socket]:
+        taken = []
+        while not ending.is_set():
+            with socket.socket(socket.AF_UNIX) as channel:
+                channel.connect(door.getsockname())
+                _, (descriptor,), _, _ = socket.recv_fds(channel, 1, 1)
+                channel.send(b"t")
+            taken.append(socket.socket(fileno=descriptor))
+            taken[-1].send(b"fleeting\n")
+        return taken
+
+    with worker(door, "a"), ThreadPoolExecutor(1) as pool:
+        fleeting = pool.submit(come_and_go)
+        for _ in range(20):
+            clients.connect(20)
+            clients.greeted()
+        ending.set()
+        while not fleeting.done():
+            # The last one may wait for somebody to take.
+            clients.connect()
+            greeting(clients.open[-1])
+        greetings = clients.greeted()
+        assert len(fleeting.result()) == greetings["fleeting"]
+        assert {1} == {greeting(client).count("\n") for client in clients.open}
+        for connection in fleeting.result():
+            connection.close()
 
 
 def test_who_comes_while_no_worker_is_there_waits(begin: Begin) -> None:
