@@ -31,7 +31,7 @@ _REST_FACTOR: Final = 3
 # Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.
 _REST_SECONDS_MAX: Final = 10.0
 # What comes late again and again has its buckets rolled up again each time: that may wait longer.
-_LATE_REST_SECONDS_MAX: Final = 30.0
+_LATE_REST_SECONDS_MAX: Final = 15.0
 # What is dropped, made ahead and converted is counted in days.
 _KEEPING_SECONDS: Final = 60
 # Nothing is dropped while rollups are refreshed, which is often: whoever had no turn tries again so soon.
