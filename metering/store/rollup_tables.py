@@ -30,8 +30,8 @@ _DAY: Final = timedelta(days=1)
 # A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
 _STATEMENT_SECONDS_MAX: Final = 3_600
 
-# More refreshes than this cost more to begin than to widen to the days that they are in.
-_REFRESHES_MAX: Final = 50
+# More refreshes of a day than this cost more to begin than to widen to all of it.
+_REFRESHES_MAX: Final = 20
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
 _QUARTER_HOUR_OF_TAIL: Final = msgspec.structs.replace(QUARTER_HOUR, source=MINUTE.name)
 _DAYS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == DAY_SECONDS]
@@ -60,7 +60,10 @@ class Rollups(Protocol):
     async def roll_up_again(
         self, connection: Connection, quarters: Sequence[AccountBucket], log_ids: Sequence[int]
     ) -> None:
-        """Roll up these quarters, and the days they lie in, anew; then forget the log entries that asked for it."""
+        """Roll up these quarters, and the days they lie in, anew; then forget the log entries that asked for it.
+
+        Where an engine rolls up more than these at once, it forgets what was logged for that too.
+        """
 
     async def kept_in(self, connection: Connection) -> Mapping[str, str]:
         """The table that holds the rows of each rollup, by the rollup's name."""
@@ -184,24 +187,31 @@ class TimescaleRollups:
             await move_horizon(connection, period.end)
 
     async def roll_up_again(
-        self, connection: Connection, quarters: Sequence[AccountBucket], log_ids: Sequence[int]
+        self,
+        connection: Connection,
+        quarters: Sequence[AccountBucket],
+        log_ids: Sequence[int],  # noqa: ARG002 - the other engine needs it
     ) -> None:
-        """See Rollups. What touches is one refresh; quarters that are many and scattered are refreshed by whole days.
+        """See Rollups. Day by day, each with all that was logged for it until its turn came.
 
-        A refresh costs something to begin, and as much as there are events in it, of whichever account.
+        A refresh costs as much as there are events in it, of whichever account, and however many of them were late.
         """
+        for day in sorted({floor_day(at) for _, at in quarters}):
+            await self._refresh_day(connection, day)
+
+    async def _refresh_day(self, connection: Connection, day: datetime) -> None:
+        """Refresh what was late on a day, and forget it. What touches is one refresh; what is scattered, the whole day."""
         complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-        touched = [at for _, at in quarters]
-        periods = _joined(touched, _QUARTER_HOUR)
-        if len(periods) > _REFRESHES_MAX:
-            periods = [Period(day.start, min(day.end, complete_at)) for day in _joined(map(floor_day, touched), _DAY)]
-        for period in periods:
+        end = min(day + _DAY, complete_at)
+        logged = await connection.fetch(sql("rollups.read_pending_between"), day, end)
+        periods = _joined([row["bucket"] for row in logged], _QUARTER_HOUR)
+        for period in periods if len(periods) <= _REFRESHES_MAX else [Period(day, end)]:
             for rollup in _QUARTERS_MADE:
                 await _execute(connection, statements.refresh(rollup), period.start, period.end)
-        for period in _joined((floor_day(at) for at in touched if at < floor_day(complete_at)), _DAY):
+        if end == day + _DAY:
             for rollup in _DAYS_MADE:
-                await _execute(connection, statements.refresh(rollup), period.start, period.end)
-        await connection.execute(sql("rollups.delete_pending"), log_ids)
+                await _execute(connection, statements.refresh(rollup), day, end)
+        await connection.execute(sql("rollups.delete_pending"), [row["id"] for row in logged])
 
     async def kept_in(self, connection: Connection) -> Mapping[str, str]:
         """See Rollups. Of a continuous aggregate it is a hypertable of TimescaleDB's own."""

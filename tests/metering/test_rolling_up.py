@@ -1,6 +1,7 @@
 """Nobody waits for whoever makes rollups: not while it waits itself, in the middle of them, with all that it has locked."""
 
 import asyncio
+from datetime import timedelta
 from typing import Final
 
 from metering.rollups.refresh import Refresher
@@ -13,6 +14,7 @@ from tests.metering.test_exactness import LAST_HOUR, LAST_WEEK, NOW, calls, coun
 
 # Longer than a commit takes by far, and not as long as the test may.
 PATIENCE_SECONDS: Final = 20
+WEEK_BEFORE: Final = LAST_WEEK - timedelta(days=7)
 
 
 def test_a_writer_commits_while_rollups_are_made(database_url: str) -> None:
@@ -40,6 +42,36 @@ def test_a_writer_commits_while_rollups_are_made(database_url: str) -> None:
 
         assert done is not None
         assert (2, 0) == (done.worked_off, await pending(database))
+        assert 5 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_what_was_late_meanwhile_for_a_day_has_its_turn_with_it(database_url: str, engine: str) -> None:
+    """TimescaleDB refreshes a day with all that is in it: what is logged for it until its turn comes asks for no other one."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, WEEK_BEFORE, LAST_WEEK))
+        await Refresher(database).run(NOW)
+        await record(database, calls(2, WEEK_BEFORE, LAST_WEEK))
+        async with database.connection() as other:
+            days = (await rollups_of(database).kept_in(other))[DAY.name]
+            async with other.transaction():
+                # Held with the first of both days.
+                await other.execute(f"LOCK TABLE {days} IN SHARE MODE")
+                running = asyncio.create_task(Refresher(database).run(NOW))
+                await lock_waiters(database_url, 1)
+                await record(database, calls(4, LAST_WEEK))
+                assert 3 == await pending(database)
+                assert 5 == await counted(database)
+        done = await running
+
+        assert done is not None
+        assert 2 == done.worked_off
+        assert (0 if engine == "timescaledb" else 1) == await pending(database)
+        assert 5 == await counted(database)
+        await Refresher(database).run(NOW)
+        assert 0 == await pending(database)
         assert 5 == await counted(database)
 
     play(database_url, scenario)

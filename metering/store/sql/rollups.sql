@@ -49,6 +49,10 @@ SELECT id, account, bucket FROM pending_bucket
 WHERE bucket < (SELECT complete_at FROM rollup_horizon) AND bucket >= (SELECT raw_from FROM retained_range)
 ORDER BY bucket LIMIT $1;
 
+-- name: read_pending_between
+-- Pending log entries of the quarters of an hour from $1 to $2.
+SELECT id, bucket FROM pending_bucket WHERE bucket >= $1 AND bucket < $2;
+
 -- name: delete_pending
 -- Forget log entries that are worked off. $1: their ids.
 DELETE FROM pending_bucket WHERE id = ANY ($1::bigint[]);
