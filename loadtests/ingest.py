@@ -35,7 +35,7 @@ FROM rollup_horizon
 """
 # What the refresher had left to do when a row ended: a rate that rollups do not keep up with is none.
 _BEHIND = "SELECT extract(epoch FROM greatest(now() - tail_complete_at, '0'))::float FROM rollup_horizon"
-CONNECTIONS = {1_000: 4, 100: 48, 1: 256}
+CONNECTIONS = {1_000: 6, 100: 48, 1: 256}
 BATCHES = "INSERT … ON CONFLICT, 1,000 a batch, 2 connections"
 SINGLES = "one INSERT an event, 2 connections"
 COLUMNS = [
