@@ -243,7 +243,9 @@ class KeyRing:
             if not await connection.fetchval(sql("keys.is_known"), digests):
                 asked = NewKey(name="bootstrap", scopes=[Scope.ADMIN])
                 await sign(connection, _BY_SETTING)
-                await self._insert(connection, f"bootstrap_{digests[0].hex()[:8]}", secret, asked)
+                made = await self._insert(connection, f"bootstrap_{digests[0].hex()[:8]}", secret, asked)
+                if made is None and not await connection.fetchval(sql("keys.is_known"), digests):
+                    raise ConflictError("Another key begins as METERING_BOOTSTRAP_KEY would: choose another one.")
 
     async def page(self, first: int, after: str | None = None) -> tuple[Sequence[ApiKey], bool]:
         """The `first` keys, the newest first, from behind the key of prefix `after` on; and whether there are more."""

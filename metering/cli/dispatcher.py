@@ -10,6 +10,7 @@ import select
 import selectors
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,9 @@ from metering.telemetry import logger
 
 # What waits for a worker that takes nothing cannot be given to another one while it lives: it is handed no more than these.
 UNTAKEN_MAX: Final = 32
+# Workers start at once, and are ready within moments of each other; one that is not keeps nobody waiting for longer.
+LAST_WORKER_SECONDS_MAX: Final = 10.0
+# Until there may be a descriptor, or memory, again.
 _PAUSE_SECONDS: Final = 1.0
 _HANDED: Final = b"h"
 _TAKEN: Final = b"t"
@@ -41,10 +45,11 @@ class _Worker(msgspec.Struct, eq=False):
 
 
 class Dispatcher:
-    """Accepts what comes at a listening socket, once as many workers as are expected have knocked at `door`, and shares it out.
+    """Accepts what comes at a listening socket, and shares it out among the workers who have knocked at `door`.
 
-    Each worker has its turn. One that takes nothing is passed over, and what one had not taken when it ended goes to another.
-    While nobody has room connections wait where the system lets them wait, before they are accepted.
+    It begins when as many have as are expected, or a while after the first. Then each has its turn. A worker that takes nothing
+    is passed over, and what one had not taken when it ended goes to another. While nobody has room connections wait where the
+    system lets them wait, before they are accepted.
     """
 
     def __init__(self, listener: socket.socket, folder: Path, workers: int) -> None:
@@ -53,15 +58,19 @@ class Dispatcher:
         self.door = socket.socket(socket.AF_UNIX)
         self.door.bind(str(folder / "door"))
         self.door.listen()
+        self.door.settimeout(0)
         self._expected = workers
+        self._begins_at: float | None = None
         # Whose turn it is comes first.
         self._workers: deque[_Worker] = deque()
+        # Accepted, and nobody's: those of a worker that has ended.
+        self._waiting: deque[socket.socket] = deque()
         self._selector = selectors.DefaultSelector()
         self._ending, self._end = socket.socketpair()
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Hand out connections, in a thread, as long as this is entered."""
+        """Hand out connections, in a thread, as long as this is entered; then the port is closed."""
         with ThreadPoolExecutor(1, "dispatcher") as pool:
             dispatching = pool.submit(self._run)
             dispatching.add_done_callback(_end_if_it_failed)
@@ -72,36 +81,58 @@ class Dispatcher:
             dispatching.result()
 
     def _run(self) -> None:
-        with self._selector, self.door, self._ending:
+        with self._selector, self._listener, self.door, self._ending:
             self._selector.register(self._ending, selectors.EVENT_READ)
             self._selector.register(self.door, selectors.EVENT_READ, self._admit)
             try:
                 while self._act():
+                    self._hand_out()
                     self._attend()
             finally:
                 for worker in self._workers:
-                    self._part_from(worker)
+                    worker.channel.close()
+                    self._waiting += worker.untaken
+                for connection in self._waiting:
+                    connection.close()
 
     def _act(self) -> bool:
         """Wait for something to do, and do it; False when it is time to end."""
-        ready = [key for key, _ in self._selector.select()]
+        ready = [key for key, _ in self._selector.select(self._patience_seconds())]
         if any(key.fileobj is self._ending for key in ready):
             return False
-        for key in ready:
-            key.data()
+        try:
+            for key in ready:
+                key.data()
+        except OSError as error:
+            # No descriptor is left, or no memory. Whoever knocked is still there, and is let in when there is.
+            self._pause(error)
         return True
+
+    def _patience_seconds(self) -> float | None:
+        """For how long to wait for the last worker; None when nobody waits for that."""
+        return None if self._begins_at is None else max(0.0, self._begins_at - time.monotonic())
+
+    def _pause(self, error: OSError) -> None:
+        logger().warning("connections_not_accepted", reason=error.strerror)
+        select.select([self._ending], [], [], _PAUSE_SECONDS)
 
     def _attend(self) -> None:
         """Look at who waits outside, or do not: as there is somebody with room for them."""
-        if len(self._workers) >= self._expected:
-            # Some may end later, and the others go on.
-            self._expected = 0
-        wanted = self._expected == 0 and self._next() is not None
+        wanted = self._has_begun() and not self._waiting and self._next() is not None
         attended = self._listener in self._selector.get_map()
         if wanted and not attended:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         elif attended and not wanted:
             self._selector.unregister(self._listener)
+
+    def _has_begun(self) -> bool:
+        """Whether it was ever time to let anybody in: workers may end later, and the others go on."""
+        if self._expected and len(self._workers) < self._expected:
+            if self._patience_seconds() != 0.0:
+                return False
+            logger().warning("workers_missing", expected=self._expected, ready=len(self._workers))
+        self._expected, self._begins_at = 0, None
+        return True
 
     def _admit(self) -> None:
         channel, _ = self.door.accept()
@@ -109,40 +140,37 @@ class Dispatcher:
         worker = _Worker(channel, deque())
         self._selector.register(channel, selectors.EVENT_READ, lambda: self._hear(worker))
         self._workers.append(worker)
+        if self._expected and self._begins_at is None:
+            self._begins_at = time.monotonic() + LAST_WORKER_SECONDS_MAX
 
     def _next(self) -> _Worker | None:
         """Whose turn it is."""
         return next((worker for worker in self._workers if worker.has_room), None)
 
     def _accept(self) -> None:
-        if self._next() is None:
-            # The last one has just ended.
-            return
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             # Whoever it was did not wait.
             return
-        except OSError as error:
-            # No descriptor is left, or no memory. They wait outside, and so do we, unless it is time to end.
-            logger().warning("connections_not_accepted", reason=error.strerror)
-            select.select([self._ending], [], [], _PAUSE_SECONDS)
-            return
-        self._hand(connection)
+        self._waiting.append(connection)
 
-    def _hand(self, connection: socket.socket) -> None:
-        while (worker := self._next()) is not None:
+    def _hand_out(self) -> None:
+        """Hand what waits to workers with room: to the one whose last turn is longest ago."""
+        while self._waiting and (worker := self._next()) is not None:
             try:
-                socket.send_fds(worker.channel, [_HANDED], [connection.fileno()])
+                socket.send_fds(worker.channel, [_HANDED], [self._waiting[0].fileno()])
             except (BrokenPipeError, ConnectionResetError):
                 # It has ended, and may have said before what it had taken.
                 self._hear(worker)
                 continue
-            worker.untaken.append(connection)
+            except OSError as error:
+                # The system has as many descriptors under way as it allows.
+                self._pause(error)
+                return
+            worker.untaken.append(self._waiting.popleft())
             self._workers.remove(worker)
             self._workers.append(worker)
-            return
-        connection.close()
 
     def _hear(self, worker: _Worker) -> None:
         """Let go here of what the worker has taken; the end of its channel says that it has ended."""
@@ -158,17 +186,12 @@ class Dispatcher:
             worker.untaken.popleft().close()
 
     def _dismiss(self, worker: _Worker) -> None:
+        """Forget a worker that has ended; what it had not taken waits for another one."""
         self._selector.unregister(worker.channel)
-        self._workers.remove(worker)
-        untaken, worker.untaken = worker.untaken, deque()
-        self._part_from(worker)
-        for connection in untaken:
-            self._hand(connection)
-
-    def _part_from(self, worker: _Worker) -> None:
-        for connection in worker.untaken:
-            connection.close()
         worker.channel.close()
+        self._workers.remove(worker)
+        self._waiting += worker.untaken
+        worker.untaken.clear()
 
 
 def _end_if_it_failed(dispatching: Future[None]) -> None:
@@ -208,17 +231,37 @@ class _Receiver:
         if not handed:
             self.close()
             return
-        self._channel.send(_TAKEN)
-        # None comes along where this process may have no more of them: then nobody holds the connection, and it is cut.
+        if not descriptors:
+            # Nobody holds the connection any more when we have said that we do.
+            logger().warning("connection_cut", reason="this process may open nothing more")
         for descriptor in descriptors:
-            connection = socket.socket(fileno=descriptor)
-            beginning = self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
+            beginning = self._loop.create_task(self._begin(socket.socket(fileno=descriptor)))
             self._beginning.add(beginning)
             beginning.add_done_callback(self._beginning.discard)
+        try:
+            self._channel.send(_TAKEN)
+        except BrokenPipeError:
+            self.close()
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
+        except OSError as error:
+            # Whoever it was has gone.
+            connection.close()
+            logger().info("connection_lost", reason=error.strerror)
+            return
+        if self._is_closed:
+            # Those that were open when we closed have been told.
+            protocol.shutdown()  # type: ignore[attr-defined]
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._channel.fileno() < 0
 
     def close(self) -> None:
         """Take no more."""
-        if self._channel.fileno() >= 0:
+        if not self._is_closed:
             self._loop.remove_reader(self._channel)
             self._channel.close()
 

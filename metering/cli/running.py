@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from multiprocessing.process import BaseProcess
@@ -26,8 +26,9 @@ from metering.cli.dispatcher import Dispatcher
 from metering.config import Settings, environment_of
 from metering.errors import AddressInUseError, MeteringError
 from metering.limits import LIMITS, Limits
-from metering.store.embedded import EmbeddedServer
+from metering.store.embedded import EmbeddedServer, directory_for_sockets
 from metering.store.pool import Database
+from metering.telemetry import configure_logs
 
 # Named, not imported: the shell stands above us.
 APP_FACTORY: Final = "graphql_api.app:create_app"
@@ -95,7 +96,7 @@ def run_service(settings: Settings, on_ready: Callable[[Settings, str], None]) -
         stopped = threading.Event()
         threading.Thread(target=_announce, args=(running, address, on_ready, stopped), daemon=True).start()
         try:
-            started = _serve(config, listener, folder)
+            started = _serve(config, listener, folder, running)
         finally:
             stopped.set()
         if not started:
@@ -127,7 +128,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path | None) -> bool:
+def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path | None, settings: Settings) -> bool:
     """Serve until told to stop. False when it could not start."""
     if folder is None:
         server = _Server(config)
@@ -135,6 +136,7 @@ def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path | None)
         if server.was_interrupted:
             raise KeyboardInterrupt
         return server.started
+    configure_logs(settings.log_level, settings.log_format)
     dispatcher = Dispatcher(listener, folder, config.workers)
     supervisor = Multiprocess(config, sockets=[dispatcher.door])
     with dispatcher.running():
@@ -145,9 +147,11 @@ def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path | None)
 @contextmanager
 def _siblings(settings: Settings) -> Iterator[Path | None]:
     """The folder that several worker processes share: for what they counted, and for the door of their dispatcher."""
-    folder = tempfile.TemporaryDirectory(prefix="metering-") if settings.workers > 1 else nullcontext()
-    with folder as name:
-        yield None if name is None else Path(name)
+    if settings.workers == 1:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="metering-", dir=directory_for_sockets()) as name:
+        yield Path(name)
 
 
 def _make_app() -> Any:
@@ -211,7 +215,6 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
                 f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
                 "Choose another with --port (0 picks a free one), or stop what listens there."
             ) from error
-        listener.set_inheritable(True)
         yield listener
 
 

@@ -38,6 +38,7 @@ _RELAUNCH_SECONDS: Final = 0.2
 _LEFT_OVER: Final = ('lock file "postmaster.pid" already exists', "pre-existing shared memory block")
 # A Unix socket's path has at most 107 bytes; PostgreSQL adds its own file name to the directory's.
 _SOCKET_DIRECTORY_BYTES_MAX: Final = 80
+_TEMPORARY_DIRECTORY_BYTES_MAX: Final = 52
 _SHARED_BUFFERS_MEBIBYTES: Final = (128, 4_096)
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -236,7 +237,7 @@ class EmbeddedServer:
         if len(os.fsencode(inside)) <= _SOCKET_DIRECTORY_BYTES_MAX:
             return inside
         name = blake2b(os.fsencode(self._home), digest_size=8).hexdigest()
-        return Path(tempfile.gettempdir()) / f"metering-{os.geteuid()}-{name}"
+        return directory_for_sockets() / f"metering-{os.geteuid()}-{name}"
 
     def _postmaster_lines(self) -> list[str]:
         with suppress(FileNotFoundError):
@@ -283,6 +284,13 @@ class EmbeddedServer:
     def _run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         command = self._command(program, *arguments)
         return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+
+
+def directory_for_sockets() -> Path:
+    """Where temporary files are kept, unless what is in a directory there would have too long a name for a socket: then /tmp."""
+    directory = Path(tempfile.gettempdir())
+    is_short = len(os.fsencode(directory)) <= _TEMPORARY_DIRECTORY_BYTES_MAX
+    return directory if is_short else Path("/tmp")  # noqa: S108 - what we make in it is ours alone
 
 
 def shared_buffers_mebibytes() -> int:

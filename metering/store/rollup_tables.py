@@ -30,6 +30,9 @@ _DAY: Final = timedelta(days=1)
 # A year that was loaded at once takes minutes; a connection that died silently must not take for ever.
 _STATEMENT_SECONDS_MAX: Final = 3_600
 
+_COMPLETE_AT: Final = "SELECT complete_at FROM rollup_horizon"
+# What of a day's log is forgotten at once; the rest has its next turn.
+_LOGGED_MAX: Final = 200_000
 # More refreshes of a day than this cost more to begin than to widen to all of it.
 _REFRESHES_MAX: Final = 20
 _QUARTERS_MADE: Final = [rollup for rollup in ROLLUPS if rollup.width_seconds == QUARTER_HOUR_SECONDS]
@@ -201,17 +204,16 @@ class TimescaleRollups:
 
     async def _refresh_day(self, connection: Connection, day: datetime) -> None:
         """Refresh what was late on a day, and forget it. What touches is one refresh; what is scattered, the whole day."""
-        complete_at: datetime = await connection.fetchval("SELECT complete_at FROM rollup_horizon")
-        end = min(day + _DAY, complete_at)
-        logged = await connection.fetch(sql("rollups.read_pending_between"), day, end)
+        end = min(day + _DAY, await connection.fetchval(_COMPLETE_AT))
+        logged = await connection.fetch(sql("rollups.read_pending_between"), day, end, _LOGGED_MAX)
         periods = _joined([row["bucket"] for row in logged], _QUARTER_HOUR)
         for period in periods if len(periods) <= _REFRESHES_MAX else [Period(day, end)]:
             for rollup in _QUARTERS_MADE:
                 await _execute(connection, statements.refresh(rollup), period.start, period.end)
-        if end == day + _DAY:
+        if await connection.fetchval(_COMPLETE_AT) >= day + _DAY:
             for rollup in _DAYS_MADE:
-                await _execute(connection, statements.refresh(rollup), day, end)
-        await connection.execute(sql("rollups.delete_pending"), [row["id"] for row in logged])
+                await _execute(connection, statements.refresh(rollup), day, day + _DAY)
+        await _execute(connection, sql("rollups.delete_pending"), [row["id"] for row in logged])
 
     async def kept_in(self, connection: Connection) -> Mapping[str, str]:
         """See Rollups. Of a continuous aggregate it is a hypertable of TimescaleDB's own."""

@@ -188,15 +188,17 @@ def kept_open(service: Service, count: int) -> Iterator[None]:
 
 def _workers(service: Service) -> list[int]:
     """The processes that answer for it, as they are now."""
-    tasks = Path(f"/proc/{service.process.pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    children: list[int] = []
+    for task in Path(f"/proc/{service.process.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children += map(int, (task / "children").read_text().split())
     return [child for child in children if "spawn_main" in _command_line(child)]
 
 
 def _command_line(process: int) -> str:
     try:
         return Path(f"/proc/{process}/cmdline").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         # It has just ended.
         return ""
 
@@ -216,11 +218,14 @@ def _open_files(process: int) -> Iterator[str]:
 
 
 def test_workers_end_with_the_process_that_started_them(home: Home) -> None:
-    """A SIGKILL of the first process leaves no worker on the port."""
+    """A SIGKILL of the first process leaves no worker, and nobody on the port."""
     service = home.serve("--workers", "2")
+    workers = _workers(service)
 
     service.kill()
 
+    assert 2 == len(workers)
+    until(lambda: not any(map(_command_line, workers)), 10)
     until(lambda: _refused(service), 10)
 
 
@@ -234,6 +239,15 @@ def narrow_url(servers: dict[str, Server]) -> Iterator[str]:
     yield url.replace("postgres@", "narrow@")
     server.drop(url)
     server.execute("DROP ROLE narrow")
+
+
+def test_workers_share_what_has_a_short_name(home: Home) -> None:
+    """Where temporary files lie too deep for a socket, workers meet elsewhere."""
+    deep = home.directory / ("deep" * 30)
+    deep.mkdir()
+    service = home.serve("--workers", "2", TMPDIR=str(deep))
+    assert 200 == service.get("/livez").status_code
+    service.stop()
 
 
 def test_workers_that_cannot_start_are_a_failure(home: Home, narrow_url: str) -> None:

@@ -9,13 +9,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
 from structlog.testing import capture_logs
 
+from metering.cli import dispatcher
 from metering.cli.dispatcher import UNTAKEN_MAX, Dispatcher, WorkerLoop
 from tests.acceptance.processes import until
 
@@ -85,9 +86,15 @@ def deaf_worker(door: socket.socket) -> Iterator[None]:
 class Clients:
     """Connections to a port, opened as they are asked for."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._port = listener.getsockname()[1]
         self.open: list[socket.socket] = []
+
+    def unaccepted(self) -> int:
+        """How many wait outside."""
+        told = self._listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        return int.from_bytes(told[24:28], "little")
 
     def connect(self, count: int = 1) -> None:
         """Open so many more."""
@@ -128,11 +135,11 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
         def _begin(workers: int) -> tuple[socket.socket, Clients]:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            dispatcher = Dispatcher(listener, tmp_path, workers)
-            clients = Clients(listener.getsockname()[1])
+            made = Dispatcher(listener, tmp_path, workers)
+            clients = Clients(listener)
             stack.callback(clients.close)
-            stack.enter_context(dispatcher.running())
-            return dispatcher.door, clients
+            stack.enter_context(made.running())
+            return made.door, clients
 
         yield _begin
 
@@ -184,6 +191,30 @@ def test_who_waits_for_a_worker_that_takes_nothing(begin: Begin) -> None:
         assert {"a": 3 * UNTAKEN_MAX + 1} == clients.greeted()
 
 
+def test_who_waited_for_workers_that_ended_is_served(begin: Begin) -> None:
+    """More than one other worker has room for, and when nobody at all is left: all of them are served in the end."""
+    door, clients = begin(2)
+    with deaf_worker(door):
+        with deaf_worker(door):
+            clients.connect(2 * UNTAKEN_MAX + 5)
+            until(lambda: clients.unaccepted() == 5, ANSWER_SECONDS_MAX)
+        clients.connect(5)
+    clients.connect(5)
+    with worker(door, "a"):
+        assert {"a": 2 * UNTAKEN_MAX + 15} == clients.greeted()
+
+
+def test_a_worker_that_never_comes_keeps_nobody_waiting(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while those who are there begin without it, and say so."""
+    monkeypatch.setattr(dispatcher, "LAST_WORKER_SECONDS_MAX", 0.1)
+    door, clients = begin(3)
+    clients.connect(4)
+    with capture_logs() as logged, worker(door, "a"), worker(door, "b"):
+        assert 4 == clients.greeted().total()
+    told: Any = {"event": "workers_missing", "expected": 3, "ready": 2, "log_level": "warning"}
+    assert logged == [told]
+
+
 def test_whoever_was_taken_stays_with_who_took_him(begin: Begin) -> None:
     """Workers come, take one and go on serving him while they take no more: everybody is greeted, and by one alone."""
     door, clients = begin(1)
@@ -202,8 +233,8 @@ def test_whoever_was_taken_stays_with_who_took_him(begin: Begin) -> None:
 
     with worker(door, "a"), ThreadPoolExecutor(1) as pool:
         fleeting = pool.submit(come_and_go)
-        for _ in range(20):
-            clients.connect(20)
+        for _ in range(30):
+            clients.connect(10)
             clients.greeted()
         ending.set()
         while not fleeting.done():
@@ -232,19 +263,13 @@ def test_who_comes_while_no_worker_is_there_waits(begin: Begin) -> None:
 def test_who_waits_when_it_ends_is_hung_up_on(tmp_path: Path) -> None:
     """Nobody is left waiting for an answer that never comes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        dispatcher = Dispatcher(listener, tmp_path, 1)
-        clients = Clients(listener.getsockname()[1])
-        with dispatcher.running(), deaf_worker(dispatcher.door) as _:
+        made = Dispatcher(listener, tmp_path, 1)
+        clients = Clients(listener)
+        with deaf_worker(made.door), made.running():
             clients.connect()
-            until(lambda: _has_been_accepted(listener), ANSWER_SECONDS_MAX)
+            until(lambda: clients.unaccepted() == 0, ANSWER_SECONDS_MAX)
         assert not greeting(clients.open[0])
         clients.close()
-
-
-def _has_been_accepted(listener: socket.socket) -> bool:
-    """Whether nobody is left to accept: a dispatcher has accepted whoever came."""
-    waiting = int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[24:28], "little")
-    return waiting == 0
 
 
 def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin) -> None:
@@ -252,7 +277,8 @@ def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin) -> None:
     door, clients = begin(1)
     with worker(door, "a"), socket.socket() as client, capture_logs() as logged:
         clients.connect()
-        assert clients.greeted()
+        # The worker has it, and the dispatcher no longer: nothing that is closed later makes room for another one.
+        until(lambda: is_greeted(clients.open[0]) and not _are_open_twice(), ANSWER_SECONDS_MAX)
         address = clients.open[0].getpeername()
         with no_descriptors_left():
             client.connect(address)
@@ -260,6 +286,15 @@ def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin) -> None:
         assert greeting(client).startswith("a ")
     told: Any = {"event": "connections_not_accepted", "reason": "Too many open files", "log_level": "warning"}
     assert told in logged
+
+
+def _are_open_twice() -> bool:
+    """Whether this process has two descriptors of the same socket."""
+    opened = Counter[str]()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            opened[str(descriptor.readlink())] += 1
+    return any(number > 1 for name, number in opened.items() if name.startswith("socket:"))
 
 
 @contextmanager
@@ -281,9 +316,9 @@ def test_a_dispatcher_that_fails_ends_its_process(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            dispatcher = Dispatcher(listener, tmp_path, 1)
+            made = Dispatcher(listener, tmp_path, 1)
             listener.close()
-            with pytest.raises(ValueError, match="Invalid file"), dispatcher.running(), deaf_worker(dispatcher.door):
+            with pytest.raises(ValueError, match="Invalid file"), made.running(), deaf_worker(made.door):
                 until(lambda: told == [signal.SIGTERM], ANSWER_SECONDS_MAX)
     finally:
         signal.signal(signal.SIGTERM, before)

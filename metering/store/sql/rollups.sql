@@ -50,8 +50,8 @@ WHERE bucket < (SELECT complete_at FROM rollup_horizon) AND bucket >= (SELECT ra
 ORDER BY bucket LIMIT $1;
 
 -- name: read_pending_between
--- Pending log entries of the quarters of an hour from $1 to $2.
-SELECT id, bucket FROM pending_bucket WHERE bucket >= $1 AND bucket < $2;
+-- Pending log entries of the quarters of an hour from $1 to $2. $3: at most so many.
+SELECT id, bucket FROM pending_bucket WHERE bucket >= $1 AND bucket < $2 LIMIT $3;
 
 -- name: delete_pending
 -- Forget log entries that are worked off. $1: their ids.
