@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from metering.cli import dispatcher
 from metering.cli.dispatcher import UNTAKEN_MAX, Dispatcher, WorkerLoop
+from metering.telemetry import configure_logs
 from tests.acceptance.processes import until
 
 ANSWER_SECONDS_MAX: Final = 30.0
@@ -125,6 +126,14 @@ def is_greeted(client: socket.socket) -> bool:
         return False
 
 
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged from now on, whatever this process logged before."""
+    configure_logs("warning")
+    with capture_logs() as lines:
+        yield lines
+
+
 Begin = Callable[[int], tuple[socket.socket, Clients]]
 
 
@@ -204,12 +213,14 @@ def test_who_waited_for_workers_that_ended_is_served(begin: Begin) -> None:
         assert {"a": 2 * UNTAKEN_MAX + 15} == clients.greeted()
 
 
-def test_a_worker_that_never_comes_keeps_nobody_waiting(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_never_comes_keeps_nobody_waiting(
+    begin: Begin, logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a while those who are there begin without it, and say so."""
     monkeypatch.setattr(dispatcher, "LAST_WORKER_SECONDS_MAX", 0.1)
     door, clients = begin(3)
     clients.connect(4)
-    with capture_logs() as logged, worker(door, "a"), worker(door, "b"):
+    with worker(door, "a"), worker(door, "b"):
         assert 4 == clients.greeted().total()
     told: Any = {"event": "workers_missing", "expected": 3, "ready": 2, "log_level": "warning"}
     assert logged == [told]
@@ -272,10 +283,10 @@ def test_who_waits_when_it_ends_is_hung_up_on(tmp_path: Path) -> None:
         clients.close()
 
 
-def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin) -> None:
+def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin, logged: list[Any]) -> None:
     """It is said in the log, and they are served when there is one again."""
     door, clients = begin(1)
-    with worker(door, "a"), socket.socket() as client, capture_logs() as logged:
+    with worker(door, "a"), socket.socket() as client:
         clients.connect()
         # The worker has it, and the dispatcher no longer: nothing that is closed later makes room for another one.
         until(lambda: is_greeted(clients.open[0]) and not _are_open_twice(), ANSWER_SECONDS_MAX)
