@@ -1,10 +1,12 @@
 """Nobody waits for whoever makes rollups: not while it waits itself, in the middle of them, with all that it has locked."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
-from metering.rollups.refresh import Refresher
+from metering.rollups.refresh import Refreshed, Refresher
 from metering.store.pool import Database
 from metering.store.rollup_tables import rollups_of
 from metering.store.tables import DAY
@@ -17,6 +19,18 @@ PATIENCE_SECONDS: Final = 20
 WEEK_BEFORE: Final = LAST_WEEK - timedelta(days=7)
 
 
+@asynccontextmanager
+async def held_refresher(database: Database, database_url: str) -> AsyncIterator[asyncio.Task[Refreshed | None]]:
+    """A run of the refresher that has quarters of an hour in hand, and waits with the first day that they make."""
+    async with database.connection() as other:
+        days = (await rollups_of(database).kept_in(other))[DAY.name]
+        async with other.transaction():
+            await other.execute(f"LOCK TABLE {days} IN SHARE MODE")
+            running = asyncio.create_task(Refresher(database).run(NOW))
+            await lock_waiters(database_url, 1)
+            yield running
+
+
 def test_a_writer_commits_while_rollups_are_made(database_url: str) -> None:
     """A refresher that is held inside of `roll_up` holds up no writer, late or not; each answer meanwhile and later is exact."""
 
@@ -24,20 +38,14 @@ def test_a_writer_commits_while_rollups_are_made(database_url: str) -> None:
         # TimescaleDB makes whoever writes into a chunk wait for whoever makes it: let both chunks be there.
         await record(database, calls(0, LAST_HOUR, LAST_WEEK))
         before, _ = await horizon(database)
-        async with database.connection() as other:
-            days = (await rollups_of(database).kept_in(other))[DAY.name]
-            async with other.transaction():
-                # Whoever rolls up has quarters of an hour in hand by then, and waits with the day that they make.
-                await other.execute(f"LOCK TABLE {days} IN SHARE MODE")
-                running = asyncio.create_task(Refresher(database).run(NOW))
-                await lock_waiters(database_url, 1)
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await record(database, calls(2, LAST_HOUR, LAST_WEEK, NOW))
-                    assert 5 == await counted(database)
-                assert not running.done()
-                complete_at, published_at = await horizon(database)
-                assert before <= complete_at < published_at
-                assert 2 == await pending(database)
+        async with held_refresher(database, database_url) as running:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await record(database, calls(2, LAST_HOUR, LAST_WEEK, NOW))
+                assert 5 == await counted(database)
+            assert not running.done()
+            complete_at, published_at = await horizon(database)
+            assert before <= complete_at < published_at
+            assert 2 == await pending(database)
         done = await running
 
         assert done is not None
@@ -54,16 +62,11 @@ def test_what_was_late_meanwhile_for_a_day_has_its_turn_with_it(database_url: st
         await record(database, calls(0, WEEK_BEFORE, LAST_WEEK))
         await Refresher(database).run(NOW)
         await record(database, calls(2, WEEK_BEFORE, LAST_WEEK))
-        async with database.connection() as other:
-            days = (await rollups_of(database).kept_in(other))[DAY.name]
-            async with other.transaction():
-                # Held with the first of both days.
-                await other.execute(f"LOCK TABLE {days} IN SHARE MODE")
-                running = asyncio.create_task(Refresher(database).run(NOW))
-                await lock_waiters(database_url, 1)
-                await record(database, calls(4, LAST_WEEK))
-                assert 3 == await pending(database)
-                assert 5 == await counted(database)
+        async with held_refresher(database, database_url) as running:
+            # It has the first of both days in hand.
+            await record(database, calls(4, LAST_WEEK))
+            assert 3 == await pending(database)
+            assert 5 == await counted(database)
         done = await running
 
         assert done is not None
