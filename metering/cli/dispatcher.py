@@ -97,7 +97,9 @@ class Dispatcher:
 
     def _act(self) -> bool:
         """Wait for something to do, and do it; False when it is time to end."""
-        ready = [key for key, _ in self._selector.select(self._patience_seconds())]
+        # What could not be handed to somebody with room is tried again, also where nothing else happens.
+        is_stuck = bool(self._waiting) and self._next() is not None
+        ready = [key for key, _ in self._selector.select(_PAUSE_SECONDS if is_stuck else self._patience_seconds())]
         if any(key.fileobj is self._ending for key in ready):
             return False
         try:
@@ -166,7 +168,7 @@ class Dispatcher:
                 continue
             except OSError as error:
                 # The system has as many descriptors under way as it allows.
-                self._pause(error)
+                logger().warning("connections_not_handed", reason=error.strerror)
                 return
             worker.untaken.append(self._waiting.popleft())
             self._workers.remove(worker)

@@ -1,6 +1,7 @@
 """Connections of one port for several workers: shared evenly, and none lost to a worker that takes nothing or ends."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -297,6 +298,27 @@ def test_who_comes_while_no_descriptor_is_left_waits(begin: Begin, logged: list[
         assert greeting(client).startswith("a ")
     told: Any = {"event": "connections_not_accepted", "reason": "Too many open files", "log_level": "warning"}
     assert told in logged
+
+
+def test_what_could_not_be_handed_is_tried_again(
+    begin: Begin, logged: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system lets no more descriptors through for a moment, nobody is forgotten, though nothing else happens."""
+    failing = iter([OSError(errno.ETOOMANYREFS, "Too many references")])
+    send = socket.send_fds
+
+    def send_or_fail(*arguments: Any) -> int:
+        if (fault := next(failing, None)) is not None:
+            raise fault
+        return send(*arguments)
+
+    monkeypatch.setattr(socket, "send_fds", send_or_fail)
+    door, clients = begin(1)
+    with worker(door, "a"):
+        clients.connect()
+        assert {"a": 1} == clients.greeted()
+    told: Any = {"event": "connections_not_handed", "reason": "Too many references", "log_level": "warning"}
+    assert logged == [told]
 
 
 def _are_open_twice() -> bool:
