@@ -29,9 +29,12 @@ WORKER_CONNECTIONS: Final = 9
 # Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
 _REST_FACTOR: Final = 3
 # Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.
-_REST_SECONDS_MAX: Final = 10.0
+_REST_SECONDS_MAX: Final = 5.0
 # What comes late again and again has its buckets rolled up again each time: that may wait longer.
 _LATE_REST_SECONDS_MAX: Final = 15.0
+# And longest, whoever is to be scored anew: where events of all days and customers come late without end, that is everybody
+# without end, and a score tells of days.
+_ANEW_REST_SECONDS_MAX: Final = 120.0
 # What is dropped, made ahead and converted is counted in days.
 _KEEPING_SECONDS: Final = 60
 # Nothing is dropped while rollups are refreshed, which is often: whoever had no turn tries again so soon.
@@ -76,7 +79,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         # As it was told last.
         self._kept: dict[str, datetime] = {}
-        self._late_after = time.monotonic()
+        self._late_after = self._anew_after = time.monotonic()
 
     def start(self) -> None:
         """Start the loops: what is kept in order may take long, and rollups do not wait for it."""
@@ -138,9 +141,11 @@ class Worker:
     async def _score_page(self) -> Run:
         """Score some customers."""
         started = time.monotonic()
-        done = await self._scorer.run(datetime.now(UTC))
+        done = await self._scorer.run(datetime.now(UTC), anew=started >= self._anew_after)
         if done is None:
             return Run.NO_TURN
+        rest_seconds = min(_REST_FACTOR * done.anew_seconds, _ANEW_REST_SECONDS_MAX)
+        self._anew_after = max(self._anew_after, time.monotonic() + rest_seconds)
         if done.accounts:
             seconds = round(time.monotonic() - started, 3)
             logger().info("scored", accounts=done.accounts, scores=done.scores, seconds=seconds)

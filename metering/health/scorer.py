@@ -5,6 +5,7 @@ of the last day, and a day goes on behind the last account that was kept. Accoun
 is kept; pages of one day have nothing to do with each other, and a day of marked accounts begins when the one before is kept.
 """
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
@@ -42,6 +43,8 @@ class Done(msgspec.Struct, frozen=True):
     scores: int
     # There is more to do at once.
     more: bool
+    # How long it took to score anew whomever something new is known of.
+    anew_seconds: float = 0.0
 
 
 _NOTHING: Final = Done(0, 0, more=False)
@@ -73,17 +76,23 @@ class Scorer:
         self._limits = limits
         self._freezer = Freezer(database, limits)
 
-    async def run(self, now: datetime) -> Done | None:
-        """Do some pages of what is to be done. None where another one is at work."""
+    async def run(self, now: datetime, *, anew: bool = True) -> Done | None:
+        """Do some pages of what is to be done. None where another one is at work.
+
+        Without `anew`, whomever something new is known of is left for another time.
+        """
         async with alone(self._database, SCORER_LOCK) as connection:
             if connection is None:
                 return None
             await self._forget_outdated_norms(connection, now.astimezone(UTC).date())
-            dirty = await connection.fetch(sql("health.find_dirty"), self._run_accounts)
+            started = time.monotonic()
+            dirty = await connection.fetch(sql("health.find_dirty"), self._run_accounts) if anew else ()
             # Both in each run: neither keeps the other waiting for long.
-            anew = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
+            again = await self._work_off(connection, dirty, now.astimezone(UTC).date()) if dirty else _NOTHING
+            anew_seconds = time.monotonic() - started
             daily = await self._daily(connection, now)
-            return Done(anew.accounts + daily.accounts, anew.scores + daily.scores, more=anew.more or daily.more)
+            accounts, scores = again.accounts + daily.accounts, again.scores + daily.scores
+            return Done(accounts, scores, more=again.more or daily.more, anew_seconds=anew_seconds)
 
     async def _forget_outdated_norms(self, connection: Connection, today: date) -> None:
         """Whoever was measured against norms that a load has changed since is scored anew, against others."""

@@ -1,6 +1,7 @@
 """Background work goes on, whatever becomes of one run of it."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -12,7 +13,7 @@ from structlog.testing import capture_logs
 from metering.config import Settings
 from metering.errors import DatabaseUnavailableError
 from metering.health.measuring import Measurer
-from metering.health.scorer import SCORER_LOCK, Scorer
+from metering.health.scorer import SCORER_LOCK, Done, Scorer
 from metering.lead import Lead
 from metering.limits import LIMITS
 from metering.loops import read_loops
@@ -73,10 +74,12 @@ BY_TURNS: Final = frozenset({"refresh", "scoring", "retention"})
 ALWAYS: Final = frozenset({"forgetting", "make_ahead"})
 
 
-def working(database: Database, refresher: Refresher | None = None, lead: Lead | None = None) -> Worker:
+def working(
+    database: Database, refresher: Refresher | None = None, lead: Lead | None = None, scorer: Scorer | None = None
+) -> Worker:
     """A worker that is not started."""
     retention = Retention(database, ages_of(Settings()))
-    scorer = Scorer(database, Measurer(database).measure, LIMITS)
+    scorer = scorer or Scorer(database, Measurer(database).measure, LIMITS)
     return Worker(refresher or Refresher(database), scorer, retention, database, LIMITS, 0.01, lead)
 
 
@@ -131,6 +134,45 @@ class Breaking(Refresher):
         except asyncio.CancelledError:
             raise DatabaseUnavailableError("The connection was closed.") from None
         raise AssertionError(now, late)
+
+
+class Laborious(Scorer):
+    """Whomever something new is known of takes it so many seconds, again and again."""
+
+    ANEW_SECONDS: Final = 0.1
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, Measurer(database).measure, LIMITS)
+        # When it ran, on the monotonic clock, and whether whoever is marked was among what it did.
+        self.runs: list[tuple[float, bool]] = []
+        self.twice = asyncio.Event()
+
+    async def run(self, now: datetime, *, anew: bool = True) -> Done | None:  # noqa: ARG002 - it tells of any time
+        """Note the run, and say what it took."""
+        self.runs.append((time.monotonic(), anew))
+        if sum(with_anew for _, with_anew in self.runs) > 1:
+            self.twice.set()
+        return Done(1, 0, more=anew, anew_seconds=self.ANEW_SECONDS if anew else 0.0)
+
+
+def test_scoring_anew_without_end_leaves_most_of_the_time_to_others(database_url: str) -> None:
+    """Whoever was scored anew for long is not scored again for three times as long; days that are over do not wait for it."""
+
+    async def scenario(database: Database) -> None:
+        scorer = Laborious(database)
+        worker = working(database, scorer=scorer)
+        worker.start()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await scorer.twice.wait()
+        finally:
+            await worker.close()
+        (first, _), *between, (second, _) = scorer.runs
+        assert second - first >= 3 * scorer.ANEW_SECONDS
+        assert between
+        assert not any(anew for _, anew in between)
+
+    play(database_url, scenario)
 
 
 def test_it_ends_where_a_cancellation_is_lost(database_url: str) -> None:
