@@ -18,6 +18,7 @@ from metering.store.tables import QUARTER_HOUR as QUARTER_HOURS
 from tests.conftest import Server
 
 START: Final = datetime(2026, 3, 23, tzinfo=UTC)
+MINUTE: Final = timedelta(minutes=1)
 QUARTER_HOUR: Final = timedelta(minutes=15)
 ACCOUNTS: Final = [f"account {number}" for number in range(10)]
 QUARTERS: Final = [START + number * QUARTER_HOUR for number in range(300)]
@@ -97,6 +98,37 @@ PAGES: Final = """
 SELECT account, count(*) AS rows, count(DISTINCT (ctid::text::point)[0]) AS pages,
        (SELECT count(DISTINCT (ctid::text::point)[0]) FROM usage_quarter_hour) AS all_pages
 FROM usage_quarter_hour GROUP BY account
+"""
+
+
+def test_a_minute_of_everyone_is_found_by_its_time(postgres_url: str) -> None:
+    """The minute that is not over is read at once, not by a search for each account that there is."""
+
+    async def read() -> Mapping[str, Any]:
+        database = await Database.connect(Settings(database_url=postgres_url), LIMITS)
+        try:
+            async with database.connection() as connection:
+                await connection.execute(FILL_MINUTES, START)
+                explained = await connection.fetchval(OF_MINUTE, START + 10 * MINUTE, START + 11 * MINUTE)
+        finally:
+            await database.close()
+        (plan,) = msgspec.json.decode(explained)
+        return plan["Plan"]
+
+    nodes = list(nodes_of(asyncio.run(read())))
+    assert 1_000 == max(node["Actual Rows"] for node in nodes)
+    assert max(rows_seen(node) for node in nodes) < 2_000
+    assert 1 == sum(node.get("Index Searches", 0) for node in nodes)
+
+
+FILL_MINUTES: Final = """
+INSERT INTO usage_minute_by_subscription (bucket, account, product, unit, quantity, events, minimum, maximum)
+SELECT $1::timestamptz + minute * interval '1 minute', 'account ' || number, 'p', 'call', 1, 1, 1, 1
+FROM generate_series(0, 16) AS minute, generate_series(1, 1000) AS number
+"""
+OF_MINUTE: Final = """
+EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON)
+SELECT sum(quantity) FROM usage_minute_by_subscription WHERE bucket >= $1 AND bucket < $2
 """
 
 
