@@ -31,7 +31,7 @@ _IDENTITY = ("account", "day", "key", "occurred_at", "content")
 _QUOTED = ", ".join(f'"{column}"' for column in _EVENT)
 _TYPES = {"occurred_at": "timestamptz", "received_at": "timestamptz", "key": "bytea", "quantity": "numeric"}
 _VALUES = ", ".join(f"${number}::{_TYPES.get(column, 'text')}[]" for number, column in enumerate(_EVENT, 1))
-# When they happened: below the horizon, so that the service, which starts behind them, does not roll them up while it is measured.
+# When they happened: below the horizon, so that the service does not roll them up while it is measured.
 _AGO = timedelta(hours=1)
 # One statement for a batch, its conflicts skipped: what most teams would write.
 _ON_CONFLICT = f"""
@@ -48,8 +48,8 @@ INSERT INTO event ({_QUOTED}) SELECT sent.* FROM sent JOIN fresh USING (account,
 _MADE = f"""
 CREATE TEMPORARY TABLE made AS
 SELECT number / {BATCH_ROWS} AS batch, 'account-' || lpad(account::text, 4, '0') AS account,
-       now() - interval '{_AGO}' - random() * interval '1 minute' AS occurred_at, key, 'loadtest' AS source, encode(key, 'hex') AS event_id,
-       now() AS received_at, 'account-' || lpad(account::text, 4, '0') || '-team' AS subscription, 'user-' || person AS "user",
+       now() - interval '{_AGO}' - random() * interval '1 minute' AS occurred_at, key, 'loadtest' AS source,
+       encode(key, 'hex') AS event_id, now() AS received_at, 'account-' || lpad(account::text, 4, '0') || '-team' AS subscription, 'user-' || person AS "user",
        'user-' || person || CASE WHEN random() < 0.4 THEN '-phone' ELSE '-desktop' END AS device,
        'product-' || product AS product, 'feature-' || product || '-' || floor(random() * {FEATURES}) AS feature,
        'billable' AS classification, CASE WHEN product % 2 = 1 THEN 'call' ELSE 'gigabyte' END AS unit,
