@@ -49,7 +49,8 @@ _MADE = f"""
 CREATE TEMPORARY TABLE made AS
 SELECT number / {BATCH_ROWS} AS batch, 'account-' || lpad(account::text, 4, '0') AS account,
        now() - interval '{_AGO}' - random() * interval '1 minute' AS occurred_at, key, 'loadtest' AS source,
-       encode(key, 'hex') AS event_id, now() AS received_at, 'account-' || lpad(account::text, 4, '0') || '-team' AS subscription, 'user-' || person AS "user",
+       encode(key, 'hex') AS event_id, now() AS received_at,
+       'account-' || lpad(account::text, 4, '0') || '-team' AS subscription, 'user-' || person AS "user",
        'user-' || person || CASE WHEN random() < 0.4 THEN '-phone' ELSE '-desktop' END AS device,
        'product-' || product AS product, 'feature-' || product || '-' || floor(random() * {FEATURES}) AS feature,
        'billable' AS classification, CASE WHEN product % 2 = 1 THEN 'call' ELSE 'gigabyte' END AS unit,
