@@ -10,7 +10,7 @@ import msgspec
 import strawberry
 
 from graphql_api.context import Context, MeteringInfo
-from graphql_api.lookahead import GroupsAsked, children, dimensions_asked, groups_asked
+from graphql_api.lookahead import GroupsAsked, children, dimensions_asked, groups_asked, is_asked
 from graphql_api.once import Once
 from graphql_api.pages import Connection, CursorText, check_first, decode_cursor, edges_of, encode_cursor, page_info
 from graphql_api.problems import InvalidInput, TooLarge
@@ -90,13 +90,17 @@ def usage_totals(totals: Sequence[read.Total], scopes: Counting, position: int =
             unit=total.unit,
             quantity=DecimalText(total.quantity),
             events=BigInt(total.events),
-            maximum=DecimalText(total.maximum),
-            minimum=DecimalText(total.minimum),
+            maximum=_extreme(total.maximum),
+            minimum=_extreme(total.minimum),
             scopes=scopes,
             position=position,
         )
         for total in totals
     ]
+
+
+def _extreme(quantity: Decimal | None) -> DecimalText | None:
+    return None if quantity is None else DecimalText(quantity)
 
 
 @strawberry.type(
@@ -392,7 +396,8 @@ async def resolve_usage(query: UsageQuery, info: MeteringInfo) -> UsageResult:
     """Metered quantities in a period: totals, groups and time series."""
     context = info.context
     context.require(Scope.USAGE_READ)
-    question = question_of(query, context.limits)
+    asked_extremes = any(is_asked(info.selected_fields, name) for name in ("minimum", "maximum"))
+    question = msgspec.structs.replace(question_of(query, context.limits), extremes=asked_extremes)
     horizon = await context.snapshot.horizon()
     report = UsageReport(
         period=Period(from_=query.period.from_, to=query.period.to),

@@ -24,6 +24,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     zone_name: str
     group_by: tuple[Dimension, ...]
     filters: Mapping[Dimension, ValueFilter]
+    # Whether the least and the largest quantity of an event are asked for: without them it may be answered sooner.
+    extremes: bool = True
 
 
 def ask(

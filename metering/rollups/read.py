@@ -46,8 +46,9 @@ class Total(msgspec.Struct, frozen=True):
     unit: str
     quantity: Decimal
     events: int
-    minimum: Decimal
-    maximum: Decimal
+    # None where the question does without.
+    minimum: Decimal | None
+    maximum: Decimal | None
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -311,6 +312,8 @@ async def _parts(
     shape = PartsShape(
         dimensions=tuple(sorted({dimension.value for dimension in (*question.group_by, *also)})),
         filters=tuple(shape for shape, _ in filters),
+        extremes=question.extremes,
+        rollups_agree=snapshot.rollups_agree,
     )
     # Only the rollup of the tail by subscription has the minute that is not over yet.
     tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_SUBSCRIPTION.dimensions) else minute_of(horizon.tail_at)

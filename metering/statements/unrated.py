@@ -4,7 +4,8 @@ Usage is covered where the meter of a price in effect counts it, also in a trial
 plan is in effect is not covered at all.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
@@ -170,9 +171,13 @@ def together(one: Total, other: Total) -> Total:
         one.unit,
         add(one.quantity, other.quantity),
         one.events + other.events,
-        min(one.minimum, other.minimum),
-        max(one.maximum, other.maximum),
+        _extreme(min, one.minimum, other.minimum),
+        _extreme(max, one.maximum, other.maximum),
     )
+
+
+def _extreme(of: Callable[[Decimal, Decimal], Decimal], one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return None if one is None or other is None else of(one, other)
 
 
 async def _unreadable(snapshot: Snapshot, coverings: Collection[Covering]) -> dict[int, InvalidInputError]:

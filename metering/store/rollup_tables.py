@@ -53,6 +53,8 @@ class Rollups(Protocol):
 
     # How many log entries are worked off at once: between them the tail has its turn.
     pending_rows_max: int
+    # Whether in any snapshot every rollup has what any other one has of the same events.
+    agree: bool
 
     async def roll_up(self, connection: Connection, period: Period, *, of_tail: bool = False) -> None:
         """Roll up quarters of an hour that never were, the days that they complete, and move the horizon to their end.
@@ -81,6 +83,7 @@ class PostgresRollups:
     """Plain tables: rolled up by INSERT ... SELECT, each step in one transaction with the horizon or the log."""
 
     pending_rows_max = 20_000
+    agree = True
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -176,6 +179,7 @@ class TimescaleRollups:
     """
 
     pending_rows_max = 20_000
+    agree = False
 
     async def roll_up(
         self,

@@ -18,6 +18,7 @@ from metering.store.faults import translated
 from metering.store.held import check_held
 from metering.store.pool import SILENCE_FACTOR, Connection, Database
 from metering.store.queries import sql
+from metering.store.rollup_tables import rollups_of
 
 
 class Horizon(msgspec.Struct, frozen=True):
@@ -59,6 +60,11 @@ class Snapshot:
     async def __aexit__(self, *exception: object) -> None:
         await self._stack.aclose()
         self._open = None
+
+    @property
+    def rollups_agree(self) -> bool:
+        """Whether every rollup has what any other one has of the same events."""
+        return rollups_of(self._database).agree
 
     async def fetch(self, statement: str, arguments: Sequence[object] = (), *, hashed: bool = False) -> list[Any]:
         """The rows that a statement answers in this snapshot; `hashed` when whatever it joins is large."""

@@ -49,7 +49,7 @@ _ZERO: Final[sa.ColumnElement[Any]] = sa.literal_column("0")
 _ONE: Final[sa.ColumnElement[Any]] = sa.literal_column("1")
 _EMPTY: Final[sa.ColumnElement[Any]] = sa.literal_column("''")
 _SECONDS: Final[sa.ColumnElement[Any]] = sa.literal_column("'epoch'")
-_FIGURES: Final = ("quantity", "events", "minimum", "maximum")
+_NOTHING: Final[sa.ColumnElement[Any]] = sa.literal_column("NULL::numeric")
 # So many periods of a part are asked for one by one: PostgreSQL then sees how little each of them is. More are joined.
 APART_MAX: Final = 4
 
@@ -81,6 +81,15 @@ class PartsShape(msgspec.Struct, frozen=True, kw_only=True):
     pending: bool = False
     pending_minutes: bool = False
     late: bool = False
+    # Whether the least and the largest quantity of an event are shown.
+    extremes: bool = True
+    # Whether every rollup has what any other one has of the same events, in any snapshot.
+    rollups_agree: bool = False
+
+    @property
+    def is_taken_away(self) -> bool:
+        """Whether what is pending of an account can be taken away from figures of everyone: sums can, extremes cannot."""
+        return self.rollups_agree and not self.extremes
 
     @property
     def needed(self) -> set[str]:
@@ -447,12 +456,37 @@ def _rolled_up(
         return [_rows(shape, rollup, inside) for inside in periods]
     if narrowest.has_account:
         return [_rows(shape, rollup, [*inside, ~pending.has(rollup)]) for inside in periods]
+    if shape.is_taken_away:
+        return [_without_pending(shape, rollups, name, count, pending)]
     whole = [_rows(shape, rollup, [*inside, ~pending.touches(rollup)]) for inside in periods]
     with_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
     touched = [pending.touches(with_account), ~pending.has(with_account)]
     return whole + [
         _rows(shape, with_account, [*inside, *touched]) for inside in _in_periods(with_account.c.bucket, name, count)
     ]
+
+
+def _without_pending(
+    shape: PartsShape, rollups: Sequence[Rollup], name: str, count: int, pending: _Pending
+) -> sa.Select[Any]:
+    """Rows of everyone in the periods of this name, less what they have of what is pending.
+
+    So what is read does not grow with what else there is of the days that are touched.
+    """
+    everyone = ROLLUP_TABLES[shape.narrowest(rollups).name]
+    of_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
+    same = [of_account.c.account == pending.of.c.account, of_account.c.bucket == pending.bucket]
+    rows = [
+        *(_rows(shape, everyone, inside) for inside in _in_periods(everyone.c.bucket, name, count)),
+        *(
+            _rows(shape, of_account, [*inside, *same], is_taken_away=True)
+            for inside in _in_periods(of_account.c.bucket, name, count)
+        ),
+    ]
+    left = sa.union_all(*rows).subquery()
+    by = [left.c[name] for name in ("at", *_shown(shape))]
+    # What nothing is left of is not there: it is neither counted among groups nor among values.
+    return sa.select(*by, *_sums(left)).group_by(*by).having(sa.func.sum(left.c.events) != _ZERO)
 
 
 def _quarters_of_late_days(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
@@ -480,9 +514,13 @@ def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[st
     return _raw(shape, of_bucket)
 
 
-def _rows(shape: PartsShape, rollup: sa.Table, conditions: Sequence[Any]) -> sa.Select[Any]:
+def _rows(
+    shape: PartsShape, rollup: sa.Table, conditions: Sequence[Any], *, is_taken_away: bool = False
+) -> sa.Select[Any]:
     dimensions = [rollup.c[name] for name in _shown(shape)]
-    figures = [rollup.c[name] for name in _FIGURES]
+    sums = [rollup.c.quantity, rollup.c.events]
+    added = [(-each).label(each.name) for each in sums] if is_taken_away else sums
+    figures = [*added, *_extremes(shape, rollup.c.minimum, rollup.c.maximum)]
     return sa.select(rollup.c.bucket.label("at"), *dimensions, *figures).where(*conditions, *_kept(rollup, shape))
 
 
@@ -492,11 +530,15 @@ def _raw(shape: PartsShape, conditions: Sequence[Any], source: sa.FromClause = e
     figures = [
         quantity.label("quantity"),
         sa.literal_column("1::bigint").label("events"),
-        quantity.label("minimum"),
-        quantity.label("maximum"),
+        *_extremes(shape, quantity, quantity),
     ]
     kept = [~source.c.voided, *_kept(source, shape)]
     return sa.select(source.c.occurred_at.label("at"), *dimensions, *figures).where(*conditions, *kept)
+
+
+def _extremes(shape: PartsShape, least: Any, largest: Any) -> list[Any]:
+    extremes = [least, largest] if shape.extremes else [_NOTHING, _NOTHING]
+    return [extreme.label(name) for extreme, name in zip(extremes, ("minimum", "maximum"), strict=True)]
 
 
 def _shown(shape: PartsShape) -> list[str]:
@@ -650,7 +692,7 @@ def _array(name: str, item: Any) -> sa.BindParameter[Any]:
     return sa.bindparam(name, type_=postgresql.ARRAY(item))
 
 
-def _sums(part: sa.CTE) -> list[Any]:
+def _sums(part: sa.CTE | sa.Subquery) -> list[Any]:
     return [
         sa.func.sum(part.c.quantity).label("quantity"),
         sa.func.sum(part.c.events).cast(sa.BigInteger).label("events"),

@@ -176,6 +176,7 @@ def questions(draw: st.DrawFn, clock: datetime) -> tuple[Question, Bucket]:
         filters=dict(draw(st.lists(filters, max_size=2))),
         limits=LIMITS,
     )
+    question = msgspec.structs.replace(question, extremes=draw(st.booleans()))
     return question, draw(st.sampled_from(short_enough))
 
 
@@ -220,11 +221,15 @@ def kept(events: Sequence[AdmittedEvent], question: Question) -> list[AdmittedEv
     return [event for event in events if period.start <= event.occurred_at < period.end and keeps(event)]
 
 
-def totals_of(events: Sequence[AdmittedEvent]) -> tuple[Total, ...]:
-    """Figures by unit."""
+def totals_of(events: Sequence[AdmittedEvent], question: Question) -> tuple[Total, ...]:
+    """Figures by unit, as the question wants them."""
     units = sorted({event.event.unit for event in events})
     of_units = [(unit, [event.event.quantity for event in events if event.event.unit == unit]) for unit in units]
-    return tuple(Total(unit, exact_sum(of), len(of), min(of), max(of)) for unit, of in of_units)
+    extremes = [(min(of), max(of)) if question.extremes else (None, None) for _, of in of_units]
+    return tuple(
+        Total(unit, exact_sum(of), len(of), *least_and_largest)
+        for (unit, of), least_and_largest in zip(of_units, extremes, strict=True)
+    )
 
 
 def grouped(events: Sequence[AdmittedEvent], dimensions: Sequence[Dimension]) -> dict[Key, list[AdmittedEvent]]:
@@ -577,7 +582,9 @@ class Exactness(RuleBasedStateMachine):
             filters={},
             limits=LIMITS,
         )
-        self.run(self._compare(question, Bucket.DAY, GroupOrder("EVENTS", descending=True), 1, Dimension.FEATURE))
+        for extremes in (True, False):
+            question = msgspec.structs.replace(question, extremes=extremes)
+            self.run(self._compare(question, Bucket.DAY, GroupOrder("EVENTS", descending=True), 1, Dimension.FEATURE))
 
     @rule(data=st.data(), order=orders, first=st.integers(1, 8), dimension=st.sampled_from(Dimension), reach=reaches)
     def answer(self, data: st.DataObject, order: GroupOrder, first: int, dimension: Dimension, reach: Reach) -> None:
@@ -596,7 +603,7 @@ class Exactness(RuleBasedStateMachine):
     ) -> None:
         events = kept(within(self.events, reach), question)
         async with Snapshot(self.database, reach) as snapshot:
-            assert totals_of(events) == await read_totals(snapshot, question)
+            assert totals_of(events, question) == await read_totals(snapshot, question)
         shown = await self._compare_groups(question, order, first, reach)
         groups = grouped(events, question.group_by)
         others = [event for key, of_key in groups.items() if key not in shown for event in of_key]
@@ -625,17 +632,19 @@ class Exactness(RuleBasedStateMachine):
         keys = in_order(groups, order)
         async with Snapshot(self.database, reach) as snapshot:
             page = await read_groups(snapshot, question, order, first, None)
-            assert [(key, totals_of(groups[key])) for key in keys[:first]] == [(g.key, g.totals) for g in page.groups]
+            expected = [(key, totals_of(groups[key], question)) for key in keys[:first]]
+            assert expected == [(g.key, g.totals) for g in page.groups]
             assert (len(keys), len(keys) > first) == (page.group_count, page.has_next)
             others = [event for key in keys[first:] for event in groups[key]]
-            assert totals_of(others) == page.remainder
+            assert totals_of(others, question) == page.remainder
             if page.groups:
                 last = page.groups[-1]
                 following = msgspec.structs.replace(order, unit=page.order_unit or order.unit)
                 rest = await read_groups(snapshot, question, following, 1_000, After(last.key, last.order_value))
-                expected = [(key, totals_of(groups[key])) for key in keys[first:]]
+                expected = [(key, totals_of(groups[key], question)) for key in keys[first:]]
                 assert expected == [(g.key, g.totals) for g in rest.groups]
-                assert totals_of([event for key in keys[:first] for event in groups[key]]) == rest.remainder
+                before = [event for key in keys[:first] for event in groups[key]]
+                assert totals_of(before, question) == rest.remainder
         return keys[:first]
 
 

@@ -206,7 +206,9 @@ class Forgetting(Exactness):
             await super()._compare(question, bucket, order, first, dimension, reach)
             return
         async with Snapshot(self.database, reach) as snapshot:
-            assert totals_of(kept(within(self.events, reach), question)) == await read_totals(snapshot, question)
+            assert totals_of(kept(within(self.events, reach), question), question) == await read_totals(
+                snapshot, question
+            )
             with pytest.raises(InvalidInputError):
                 await read_series(snapshot, question, [("a",) * len(question.group_by)], bucket)
         await self._compare_groups(question, order, first, reach)
