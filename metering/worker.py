@@ -26,10 +26,12 @@ from metering.telemetry import logger
 # So many connections it takes at most: two to roll up and to note how that went; five to score, with the lock of its turn, a
 # snapshot and what is usual for each of two pages; two to keep data in order.
 WORKER_CONNECTIONS: Final = 9
-# Figures are exact whether it works or rests, so where there is much to do it leaves most of the time to the writers.
+# Figures are exact whether it works or rests, so where there is much to do it leaves time to whoever writes and asks.
 _REST_FACTOR: Final = 3
 # Not for longer than this: the tail ages meanwhile, and questions read what it does not have from raw events.
-_REST_SECONDS_MAX: Final = 5.0
+_TAIL_REST_SECONDS_MAX: Final = 5.0
+# Nor than this between pages of customers, all of whom are scored when a day is over.
+_PAGE_REST_SECONDS_MAX: Final = 10.0
 # What comes late again and again has its buckets rolled up again each time: that may wait longer.
 _LATE_REST_SECONDS_MAX: Final = 15.0
 # And longest, whoever is to be scored anew: where events of all days and customers come late without end, that is everybody
@@ -101,7 +103,7 @@ class Worker:
             self._refreshed.set()
             await self._guarded("forgetting", self._forget())
             if refreshed is not Run.MORE:
-                rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
+                rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _TAIL_REST_SECONDS_MAX)
                 await self._rest(max(self._every_seconds, rest_seconds))
 
     async def _refresh(self) -> Run:
@@ -135,7 +137,11 @@ class Worker:
             started = time.monotonic()
             scored = await self._guarded("scoring", self._score_page())
             # Also between pages: whoever asks and whoever writes come first.
-            rest_seconds = min(_REST_FACTOR * (time.monotonic() - started), _REST_SECONDS_MAX)
+            seconds = time.monotonic() - started
+            if scored is Run.FAILED:
+                # Days that are over have their turn, should it be those who are scored anew that fail.
+                self._rest_from_scoring_anew(max(seconds, self._every_seconds))
+            rest_seconds = min(_REST_FACTOR * seconds, _PAGE_REST_SECONDS_MAX)
             await self._rest(rest_seconds if scored is Run.MORE else max(self._every_seconds, rest_seconds))
 
     async def _score_page(self) -> Run:
@@ -144,12 +150,15 @@ class Worker:
         done = await self._scorer.run(datetime.now(UTC), anew=started >= self._anew_after)
         if done is None:
             return Run.NO_TURN
-        rest_seconds = min(_REST_FACTOR * done.anew_seconds, _ANEW_REST_SECONDS_MAX)
-        self._anew_after = max(self._anew_after, time.monotonic() + rest_seconds)
+        self._rest_from_scoring_anew(done.anew_seconds)
         if done.accounts:
             seconds = round(time.monotonic() - started, 3)
             logger().info("scored", accounts=done.accounts, scores=done.scores, seconds=seconds)
         return Run.MORE if done.more else Run.DONE
+
+    def _rest_from_scoring_anew(self, seconds: float) -> None:
+        rest_seconds = min(_REST_FACTOR * seconds, _ANEW_REST_SECONDS_MAX)
+        self._anew_after = max(self._anew_after, time.monotonic() + rest_seconds)
 
     async def _keep(self) -> None:
         # Nothing is given up that is not rolled up, so one refresh comes first.

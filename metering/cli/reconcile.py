@@ -100,7 +100,10 @@ def _report(buckets: int, drift: list[Drift], seed: int | None) -> None:
 def _shown(figures: Figures | None) -> str:
     if figures is None:
         return "nothing"
-    return f"{plain(figures.quantity)} in {figures.events:,} events of {plain(figures.minimum)} to {plain(figures.maximum)}"
+    shown = f"{plain(figures.quantity)} in {figures.events:,} events"
+    if figures.minimum is None or figures.maximum is None:
+        return shown
+    return f"{shown} of {plain(figures.minimum)} to {plain(figures.maximum)}"
 
 
 def _document(buckets: int, drift: list[Drift], seed: int | None) -> str:
@@ -125,12 +128,12 @@ def _row(row: DriftingRow) -> dict[str, Any]:
     return {"key": row.key, "rollup": _fields(row.told), "events": _fields(row.counted)}
 
 
-def _fields(figures: Figures | None) -> dict[str, str | int] | None:
+def _fields(figures: Figures | None) -> dict[str, str | int | None] | None:
     if figures is None:
         return None
     return {
         "quantity": plain(figures.quantity),
         "events": figures.events,
-        "minimum": plain(figures.minimum),
-        "maximum": plain(figures.maximum),
+        "minimum": None if figures.minimum is None else plain(figures.minimum),
+        "maximum": None if figures.maximum is None else plain(figures.maximum),
     }

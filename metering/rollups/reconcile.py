@@ -43,8 +43,9 @@ class Figures(msgspec.Struct, frozen=True):
 
     quantity: Decimal
     events: int
-    minimum: Decimal
-    maximum: Decimal
+    # None where what is pending was taken away: then nobody can say.
+    minimum: Decimal | None
+    maximum: Decimal | None
 
 
 class DriftingRow(msgspec.Struct, frozen=True):
@@ -113,7 +114,8 @@ class Reconciler:
             if period is None:
                 return Compared(0, ())
             arguments = [period.start, period.end, self._limits.drift_rows_max]
-            rows = await snapshot.fetch(drift_statement(step.rollup), arguments)
+            statement = drift_statement(step.rollup, rollups_agree=snapshot.rollups_agree)
+            rows = await snapshot.fetch(statement, arguments)
         by_bucket: dict[datetime, list[Any]] = {}
         for row in rows:
             by_bucket.setdefault(row["bucket"], []).append(row)

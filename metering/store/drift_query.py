@@ -1,46 +1,55 @@
 """What a rollup says beside what the events say, for whole buckets: one statement for each rollup, made from the table of them.
 
-Left out is what readers do not take from the rollup either: account-buckets that are pending. A rollup without account is
-left out wherever any account is pending. Pending is logged by the finest bucket there is, so it lies inside one bucket
-of every rollup.
+Left out is what readers do not take from the rollup either: account-buckets that are pending. Where rollups agree in every
+snapshot, readers take these away from a rollup without account by one with accounts, and so do we; elsewhere it is left out
+wherever any account is pending. Pending is logged by the finest bucket there is, so it lies inside one bucket of every rollup.
 """
 
 from functools import lru_cache
+from typing import Final
 
-from metering.store.tables import Rollup
+from metering.store.tables import DAILY_ROLLUPS, QUARTER_HOUR_ROLLUPS, Rollup
 
 _FIGURES = ("quantity", "events", "minimum", "maximum")
+_OF_WIDTH: Final = {rollups[0].width_seconds: rollups for rollups in (QUARTER_HOUR_ROLLUPS, DAILY_ROLLUPS)}
 
 
 @lru_cache(maxsize=100)
-def drift_statement(rollup: Rollup) -> str:
+def drift_statement(rollup: Rollup, *, rollups_agree: bool) -> str:
     """The rows that differ, the first few of each bucket. $1, $2: from and to, whole buckets; $3: how many of a bucket.
 
     `told_` is what the rollup says, all NULL where it has no such row; `counted_` is what the events say. `rows` is how
     many rows of the bucket differ. Rows of the same values are added up, as readers do: a row too many shows as well.
+    Extremes cannot be taken away: of a bucket of which anything was, they are NULL on both sides.
     """
+    is_taken_away = rollups_agree and not rollup.has_account
     columns = ", ".join(f'"{name}"' for name in rollup.dimensions)
-    account = "account, " if "account" in rollup.dimensions else ""
-    is_late = f"IN (SELECT {account}bucket FROM late)"
+    account = "account, " if rollup.has_account or is_taken_away else ""
+    not_late = f"NOT IN (SELECT {account}bucket FROM late)"
+    told = _less_late(rollup, columns) if is_taken_away else f"{_whole(rollup)} AND ({account}bucket) {not_late}"
+    left = "HAVING sum(events) <> 0 OR sum(quantity) <> 0" if is_taken_away else ""
+    at = _binned(rollup, "occurred_at")
     keys = ", ".join(f'coalesce(told."{name}", counted."{name}") AS "{name}"' for name in rollup.dimensions)
     figures = ", ".join(f"{side}.{name} AS {side}_{name}" for side in ("told", "counted") for name in _FIGURES)
+
+    def extreme(figure: str, bucket: str) -> str:
+        return f"CASE WHEN {bucket} NOT IN (SELECT bucket FROM late) THEN {figure} END" if is_taken_away else figure
+
     return f"""
     WITH late AS MATERIALIZED (
         SELECT DISTINCT account, {_binned(rollup, "bucket")} AS bucket
         FROM pending_bucket WHERE bucket >= $1 AND bucket < $2
     ), told AS (
         SELECT bucket, {columns}, sum(quantity) AS quantity, sum(events)::bigint AS events,
-               min(minimum) AS minimum, max(maximum) AS maximum
-        FROM {rollup.name}
-        WHERE bucket >= $1 AND bucket < $2 AND ({account}bucket) NOT {is_late}
-        GROUP BY bucket, {columns}
+               {extreme("min(minimum)", "bucket")} AS minimum, {extreme("max(maximum)", "bucket")} AS maximum
+        FROM {told}
+        GROUP BY bucket, {columns} {left}
     ), counted AS (
-        SELECT {_binned(rollup, "occurred_at")} AS bucket, {columns}, sum(quantity) AS quantity, count(*) AS events,
-               min(quantity) AS minimum, max(quantity) AS maximum
+        SELECT {at} AS bucket, {columns}, sum(quantity) AS quantity, count(*) AS events,
+               {extreme("min(quantity)", at)} AS minimum, {extreme("max(quantity)", at)} AS maximum
         FROM event
-        WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided
-          AND ({account}{_binned(rollup, "occurred_at")}) NOT {is_late}
-        GROUP BY 1, {columns}
+        WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided AND ({account}{at}) {not_late}
+        GROUP BY {at}, {columns}
     ), drift AS (
         SELECT coalesce(told.bucket, counted.bucket) AS bucket, {keys}, {figures}
         FROM told FULL JOIN counted ON told.bucket = counted.bucket AND {_same(rollup)}
@@ -52,6 +61,22 @@ def drift_statement(rollup: Rollup) -> str:
     )
     SELECT * FROM numbered WHERE place <= $3 ORDER BY bucket, place
     """
+
+
+def _whole(rollup: Rollup) -> str:
+    return f"{rollup.name} WHERE bucket >= $1 AND bucket < $2"
+
+
+def _less_late(rollup: Rollup, columns: str) -> str:
+    """Rows of everyone, and, to be taken away from them, those of pending accounts."""
+    wanted = {*rollup.dimensions, "account"}
+    of_account = next(each for each in _OF_WIDTH[rollup.width_seconds] if wanted <= set(each.dimensions))
+    return f"""(
+            SELECT bucket, {columns}, quantity, events, minimum, maximum FROM {_whole(rollup)}
+            UNION ALL
+            SELECT bucket, {columns}, -quantity, -events, NULL, NULL FROM {_whole(of_account)}
+                AND (account, bucket) IN (SELECT account, bucket FROM late)
+        ) AS row"""
 
 
 def _binned(rollup: Rollup, at: str) -> str:

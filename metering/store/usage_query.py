@@ -9,8 +9,9 @@ Every statement stands on the same parts (see metering/rollups/cover.py), joined
     late      events of these that came too late for the rows
     raw       events of the edges and of the last seconds; and the events of pending quarters and minutes
 
-A rollup without account cannot leave out an account: where anything of a bucket is pending, the narrowest rollup with
-accounts stands in for the whole bucket.
+A rollup without account cannot leave out an account: what is pending is taken away from it, as a rollup with accounts has
+it. Extremes cannot be taken away, and on an engine whose rollups change one by one they may not have the same events: there
+the narrowest rollup with accounts stands in for the whole bucket wherever anything of it is pending.
 
 A statement's text depends only on its shape, so each shape is built and compiled once.
 """
@@ -471,17 +472,18 @@ def _without_pending(
 ) -> sa.Select[Any]:
     """Rows of everyone in the periods of this name, less what they have of what is pending.
 
-    So what is read does not grow with what else there is of the days that are touched.
+    What is read for that does not grow with what else there is of the days that are touched.
     """
     everyone = ROLLUP_TABLES[shape.narrowest(rollups).name]
+    rows = [_rows(shape, everyone, inside) for inside in _in_periods(everyone.c.bucket, name, count)]
     of_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
     same = [of_account.c.account == pending.of.c.account, of_account.c.bucket == pending.bucket]
-    rows = [
-        *(_rows(shape, everyone, inside) for inside in _in_periods(everyone.c.bucket, name, count)),
-        *(
-            _rows(shape, of_account, [*inside, *same], is_taken_away=True)
-            for inside in _in_periods(of_account.c.bucket, name, count)
-        ),
+    # Each is looked up: PostgreSQL knows next to nothing of what is pending, and would compare it with all that there is.
+    bounds = _between(of_account.c.bucket, f"{name}_from", f"{name}_to")
+    looked_up = sa.select(of_account).where(*same, *bounds).offset(_ZERO).correlate(pending.of).lateral("pending")
+    rows += [
+        _rows(shape, looked_up, inside, is_taken_away=True).select_from(pending.of.join(looked_up, sa.true()))
+        for inside in _in_periods(looked_up.c.bucket, name, count)
     ]
     left = sa.union_all(*rows).subquery()
     by = [left.c[name] for name in ("at", *_shown(shape))]
@@ -515,7 +517,7 @@ def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[st
 
 
 def _rows(
-    shape: PartsShape, rollup: sa.Table, conditions: Sequence[Any], *, is_taken_away: bool = False
+    shape: PartsShape, rollup: sa.FromClause, conditions: Sequence[Any], *, is_taken_away: bool = False
 ) -> sa.Select[Any]:
     dimensions = [rollup.c[name] for name in _shown(shape)]
     sums = [rollup.c.quantity, rollup.c.events]

@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import asyncpg
 import pytest
@@ -14,17 +15,20 @@ from metering.corrections import CorrectionOrder, correct_event
 from metering.events import AdmittedEvent, UsageEvent
 from metering.ingest.admit import Admission, admit
 from metering.limits import LIMITS
+from metering.reach import EVERYTHING
 from metering.rollups.reconcile import Drift, Reconciler
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import EventLog
 from metering.store.pool import Database
-from metering.store.tables import ROLLUPS, Rollup
+from metering.store.snapshot import Snapshot
+from metering.store.tables import DAY_OF_EVERYONE, DAY_SECONDS, QUARTER_HOUR_OF_EVERYONE, ROLLUPS, Rollup
 from tests.metering.test_exactness import KEY
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 NOW = datetime(2026, 3, 5, 12, 5, tzinfo=UTC)
 # Longer than anything here takes: reached only by a test that fails.
 PATIENCE_SECONDS = 120
+EVERYONES = (QUARTER_HOUR_OF_EVERYONE, DAY_OF_EVERYONE)
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -168,6 +172,35 @@ def test_drift_is_found_in_every_rollup(database_url: str, rollup: Rollup) -> No
     assert all(told is None and counted is not None for told, counted in missing)
 
 
+@pytest.mark.parametrize("rollup", EVERYONES, ids=lambda rollup: rollup.name)
+def test_drift_of_everyone_is_found_where_an_account_is_pending(database_url: str, rollup: Rollup) -> None:
+    """Where readers take what is pending away from figures of everyone, the rest of these is compared too."""
+    # Half past five: an event of one account that is rolled up, and one that came late.
+    bucket = START if rollup.width_seconds == DAY_SECONDS else START + timedelta(hours=5, minutes=30)
+    off = f"UPDATE {{}} SET quantity = quantity + 0.5 WHERE bucket = '{bucket:%FT%TZ}'"
+
+    async def scenario() -> tuple[bool, list[Drift]]:
+        await rolled_up(database_url)
+        assert (await reconciled(database_url))[1] == []
+        await change(database_url, rollup, off)
+        database = await connect(database_url)
+        try:
+            async with Snapshot(database, EVERYTHING) as snapshot:
+                return snapshot.rollups_agree, (await reconciled(database_url))[1]
+        finally:
+            await database.close()
+
+    is_taken_away, found = asyncio.run(scenario())
+
+    assert is_taken_away == bool(found)
+    rows = [row for drift in found for row in drift.rows]
+    assert all((rollup.name, bucket) == (drift.rollup, drift.bucket.start) for drift in found)
+    assert all(row.told and row.told.minimum is None for row in rows)
+    assert all(
+        Decimal("0.5") == row.told.quantity - (row.counted.quantity if row.counted else 0) for row in rows if row.told
+    )
+
+
 def test_a_day_that_only_a_rollup_knows_is_found(database_url: str) -> None:
     """A rollup's row of a year in which nothing happened is drift, though there are no events to begin from."""
     rollup = next(rollup for rollup in ROLLUPS if rollup.name == "usage_day_by_product")
@@ -280,7 +313,9 @@ def test_the_command_says_what_drifts_and_exits_1(database_url: str, run_cli: Cl
     variables = {"METERING_DATABASE_URL": database_url}
     clean = run_cli("reconcile", "--all", **variables)
     rollup = ROLLUPS[0]
-    asyncio.run(change(database_url, rollup, "UPDATE {} SET quantity = quantity + 0.5 WHERE \"user\" = 'user 1'"))
+    # On days of which nothing is pending: elsewhere figures of everyone, from which it is taken away, would drift as well.
+    off = f"UPDATE {{}} SET quantity = quantity + 0.5 WHERE \"user\" = 'user 1' AND bucket >= '{START + timedelta(days=1)}'"
+    asyncio.run(change(database_url, rollup, off))
     told = run_cli("reconcile", "--all", **variables)
     answer = run_cli("reconcile", "--json", "--sample", "100000", "--seed", "7", **variables)
     document = json.loads(answer.stdout)

@@ -175,6 +175,34 @@ def test_scoring_anew_without_end_leaves_most_of_the_time_to_others(database_url
     play(database_url, scenario)
 
 
+class Failing(Laborious):
+    """Whoever is to be scored anew cannot be."""
+
+    async def run(self, now: datetime, *, anew: bool = True) -> Done | None:
+        """Fail, or have nothing to do."""
+        await super().run(now, anew=anew)
+        if anew:
+            raise DatabaseUnavailableError("A page took too long.")
+        return Done(0, 0, more=False)
+
+
+def test_days_are_scored_though_scoring_anew_fails(database_url: str) -> None:
+    """Where those fail who are scored anew, others have their turn before it is tried again."""
+
+    async def scenario(database: Database) -> None:
+        scorer = Failing(database)
+        worker = working(database, scorer=scorer)
+        worker.start()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await scorer.twice.wait()
+        finally:
+            await worker.close()
+        assert [True, False] == [anew for _, anew in scorer.runs[:2]]
+
+    play(database_url, scenario)
+
+
 def test_it_ends_where_a_cancellation_is_lost(database_url: str) -> None:
     """A worker ends although the lead is lost, and a connection that breaks just then swallows what told its loop to stop."""
 
