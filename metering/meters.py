@@ -191,7 +191,8 @@ def metered(question: Question, definition: Definition) -> Question:
     for dimension, asked in question.filters.items():
         own = filters.get(dimension)
         filters[dimension] = asked if own is None else both(own, asked)
-    return msgspec.structs.replace(question, filters=filters)
+    extremes = definition.aggregation in {Aggregation.MAX, Aggregation.MIN}
+    return msgspec.structs.replace(question, filters=filters, extremes=extremes)
 
 
 def both(one: ValueFilter, other: ValueFilter) -> ValueFilter:

@@ -133,21 +133,24 @@ class Worker:
     async def _score(self) -> None:
         # Days are scored when they are rolled up, so one refresh comes first.
         await self._refreshed.wait()
+        anew_failed = False
         while not self._closing.is_set():
             started = time.monotonic()
-            scored = await self._guarded("scoring", self._score_page())
+            # Days that are over have their turn, should it be those who are scored anew that fail.
+            anew = started >= self._anew_after and not anew_failed
+            scored = await self._guarded("scoring", self._score_page(anew=anew))
+            anew_failed = anew and scored is Run.FAILED
             # Also between pages: whoever asks and whoever writes come first.
             seconds = time.monotonic() - started
-            if scored is Run.FAILED:
-                # Days that are over have their turn, should it be those who are scored anew that fail.
-                self._rest_from_scoring_anew(max(seconds, self._every_seconds))
+            if anew_failed:
+                self._rest_from_scoring_anew(seconds)
             rest_seconds = min(_REST_FACTOR * seconds, _PAGE_REST_SECONDS_MAX)
             await self._rest(rest_seconds if scored is Run.MORE else max(self._every_seconds, rest_seconds))
 
-    async def _score_page(self) -> Run:
+    async def _score_page(self, *, anew: bool) -> Run:
         """Score some customers."""
         started = time.monotonic()
-        done = await self._scorer.run(datetime.now(UTC), anew=started >= self._anew_after)
+        done = await self._scorer.run(datetime.now(UTC), anew=anew)
         if done is None:
             return Run.NO_TURN
         self._rest_from_scoring_anew(done.anew_seconds)
