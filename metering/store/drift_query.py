@@ -8,7 +8,7 @@ wherever any account is pending. Pending is logged by the finest bucket there is
 from functools import lru_cache
 from typing import Final
 
-from metering.store.tables import DAILY_ROLLUPS, QUARTER_HOUR_ROLLUPS, Rollup
+from metering.store.tables import DAILY_ROLLUPS, QUARTER_HOUR_ROLLUPS, Rollup, narrowest
 
 _FIGURES = ("quantity", "events", "minimum", "maximum")
 _OF_WIDTH: Final = {rollups[0].width_seconds: rollups for rollups in (QUARTER_HOUR_ROLLUPS, DAILY_ROLLUPS)}
@@ -69,8 +69,7 @@ def _whole(rollup: Rollup) -> str:
 
 def _less_late(rollup: Rollup, columns: str) -> str:
     """Rows of everyone, and, to be taken away from them, those of pending accounts."""
-    wanted = {*rollup.dimensions, "account"}
-    of_account = next(each for each in _OF_WIDTH[rollup.width_seconds] if wanted <= set(each.dimensions))
+    of_account = narrowest(_OF_WIDTH[rollup.width_seconds], {*rollup.dimensions, "account"})
     return f"""(
             SELECT bucket, {columns}, quantity, events, minimum, maximum FROM {_whole(rollup)}
             UNION ALL

@@ -4,6 +4,8 @@ Every key of events, identities, pending buckets and rollups starts with the acc
 compared by bytes, the same on every machine and after every upgrade of its C library.
 """
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgspec
@@ -1004,6 +1006,11 @@ class Rollup(msgspec.Struct, frozen=True):
     def has_account(self) -> bool:
         """Whether it tells accounts apart: what is pending is known by account."""
         return "account" in self.dimensions
+
+
+def narrowest(rollups: Sequence[Rollup], needed: AbstractSet[str]) -> Rollup:
+    """The first of these rollups, which are in order from the narrowest on, that has every dimension that is needed."""
+    return next(rollup for rollup in rollups if needed <= set(rollup.dimensions))
 
 
 MINUTE_SECONDS: Final = 60

@@ -38,6 +38,7 @@ from metering.store.tables import (
     Rollup,
     event,
     late_event,
+    narrowest,
     pending_bucket,
     pending_minute,
 )
@@ -100,7 +101,7 @@ class PartsShape(msgspec.Struct, frozen=True, kw_only=True):
     def narrowest(self, rollups: Sequence[Rollup], *, with_account: bool = False) -> Rollup:
         """The narrowest of these rollups that has every dimension that is needed."""
         needed = self.needed | {"account"} if with_account else self.needed
-        return next(rollup for rollup in rollups if needed <= set(rollup.dimensions))
+        return narrowest(rollups, needed)
 
 
 class Compiled(msgspec.Struct, frozen=True):

@@ -155,18 +155,23 @@ class Laborious(Scorer):
         return Done(1, 0, more=anew, anew_seconds=self.ANEW_SECONDS if anew else 0.0)
 
 
+async def score_twice(database: Database, scorer: Laborious) -> None:
+    """Let a worker score until it has scored anew twice."""
+    worker = working(database, scorer=scorer)
+    worker.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await scorer.twice.wait()
+    finally:
+        await worker.close()
+
+
 def test_scoring_anew_without_end_leaves_most_of_the_time_to_others(database_url: str) -> None:
     """Whoever was scored anew for long is not scored again for three times as long; days that are over do not wait for it."""
 
     async def scenario(database: Database) -> None:
         scorer = Laborious(database)
-        worker = working(database, scorer=scorer)
-        worker.start()
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await scorer.twice.wait()
-        finally:
-            await worker.close()
+        await score_twice(database, scorer)
         (first, _), *between, (second, _) = scorer.runs
         assert second - first >= 3 * scorer.ANEW_SECONDS
         assert between
@@ -191,13 +196,7 @@ def test_days_are_scored_though_scoring_anew_fails(database_url: str) -> None:
 
     async def scenario(database: Database) -> None:
         scorer = Failing(database)
-        worker = working(database, scorer=scorer)
-        worker.start()
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await scorer.twice.wait()
-        finally:
-            await worker.close()
+        await score_twice(database, scorer)
         assert [True, False] == [anew for _, anew in scorer.runs[:2]]
 
     play(database_url, scenario)
