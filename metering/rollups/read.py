@@ -315,7 +315,7 @@ async def _parts(
         extremes=question.extremes,
         rollups_agree=snapshot.rollups_agree,
     )
-    # Only the rollup of the tail by subscription has the minute that is not over yet.
+    # Only rollups of the tail that need no other dimensions than that by subscription have the minute that is not over yet.
     tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_SUBSCRIPTION.dimensions) else minute_of(horizon.tail_at)
     covered = _covered(horizon, tail_at, question, segments, bounds)
     shape = msgspec.structs.replace(

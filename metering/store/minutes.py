@@ -16,7 +16,7 @@ from metering.store import rollup_statements as statements
 from metering.store.event_log import minute_of
 from metering.store.pool import Connection
 from metering.store.queries import sql
-from metering.store.tables import MINUTE_BY_SUBSCRIPTION, WHOLE_MINUTES
+from metering.store.tables import STEPPED_MINUTES, WHOLE_MINUTES
 
 _MINUTE: Final = timedelta(minutes=1)
 # Seconds of events take milliseconds; after a pause it may be a quarter of an hour of them.
@@ -65,8 +65,8 @@ async def _roll_up_again(connection: Connection, minutes: Sequence[AccountMinute
     """Roll up these minutes anew, as far as the tail goes."""
     over = [each for each in minutes if each[1] < minute_of(tail_at)]
     await connection.execute(statements.found(len(minutes)))
-    for rollup in (MINUTE_BY_SUBSCRIPTION, *WHOLE_MINUTES):
-        of_rollup = minutes if rollup is MINUTE_BY_SUBSCRIPTION else over
+    for rollup in (*STEPPED_MINUTES, *WHOLE_MINUTES):
+        of_rollup = minutes if rollup in STEPPED_MINUTES else over
         if of_rollup:
             accounts, buckets = zip(*of_rollup, strict=True)
             start, end = min(buckets), min(tail_at, max(buckets) + _MINUTE)

@@ -6,6 +6,7 @@ from metering.store.tables import (
     DAY_SECONDS,
     MINUTE,
     MINUTE_BY_SUBSCRIPTION,
+    MINUTE_OF_EVERYONE,
     MINUTE_SECONDS,
     QUARTER_HOUR,
     QUARTER_HOUR_SECONDS,
@@ -218,9 +219,10 @@ def _width(rollup: Rollup) -> str:
 
 
 def _add_found(rollup: Rollup) -> str:
+    over = " WHERE bucket < $3" if rollup in WHOLE_MINUTES else ""
     return f"""
     INSERT INTO {rollup.name} ({_target(rollup)})
-    SELECT bucket, {_columns(rollup)}, {_OF_EVENTS} FROM found WHERE bucket < $3 GROUP BY bucket, {_columns(rollup)}
+    SELECT bucket, {_columns(rollup)}, {_OF_EVENTS} FROM found{over} GROUP BY bucket, {_columns(rollup)}
     """
 
 
@@ -237,14 +239,20 @@ ON CONFLICT (account, bucket, subscription, product, unit) DO UPDATE SET
 FIND_CHANGES: Final = _find_changes()
 FIND_SHRUNK: Final = "SELECT DISTINCT account, bucket FROM late_change WHERE NOT grows"
 
-# Add the events between $1 and $2 to their minutes; answers how many there were.
+# Add the events between $1 and $2 to their minutes; answers how many there were. Of everyone each step has rows of its own:
+# they are few, and nothing tells them apart.
 ADD_TO_MINUTES: Final = f"""
 WITH fresh AS (
     SELECT {_bucket(MINUTE_BY_SUBSCRIPTION)} AS bucket, {_columns(MINUTE_BY_SUBSCRIPTION)}, {_OF_EVENTS}
     FROM event
     WHERE occurred_at >= $1 AND occurred_at < $2 AND NOT voided
     GROUP BY 1, {_columns(MINUTE_BY_SUBSCRIPTION)}
-), added AS ({_ADD_TO_MINUTES_BY_SUBSCRIPTION} SELECT * FROM fresh {_ADDED})
+), added AS (
+    {_ADD_TO_MINUTES_BY_SUBSCRIPTION} SELECT * FROM fresh {_ADDED}
+), of_everyone AS (
+    INSERT INTO {MINUTE_OF_EVERYONE.name} ({_target(MINUTE_OF_EVERYONE)})
+    SELECT bucket, {_columns(MINUTE_OF_EVERYONE)}, {_OF_ROWS} FROM fresh GROUP BY bucket, {_columns(MINUTE_OF_EVERYONE)}
+)
 SELECT coalesce(sum(events), 0)::bigint FROM fresh
 """
 
@@ -264,6 +272,6 @@ WITH late AS (
     {_ADD_TO_MINUTES_BY_SUBSCRIPTION}
     SELECT bucket, {_columns(MINUTE_BY_SUBSCRIPTION)}, {_OF_EVENTS} FROM found
     GROUP BY bucket, {_columns(MINUTE_BY_SUBSCRIPTION)} {_ADDED}
-), {", ".join(f"into_{rollup.name} AS ({_add_found(rollup)})" for rollup in WHOLE_MINUTES)}
+), {", ".join(f"into_{rollup.name} AS ({_add_found(rollup)})" for rollup in (MINUTE_OF_EVERYONE, *WHOLE_MINUTES))}
 SELECT count(*) FROM late
 """

@@ -1062,8 +1062,8 @@ DAILY_ROLLUPS: Final = (
 # In the order in which they are made: each after its source.
 ROLLUPS: Final = (*reversed(QUARTER_HOUR_ROLLUPS), DAY, DAY_BY_PRODUCT, *DAILY_ROLLUPS[3:6], *DAILY_ROLLUPS[:2])
 
-# The tail's, plain tables on every engine. By subscription they are added to with every step, also to the minute that is not
-# over yet; the others hold whole minutes.
+# The tail's, plain tables on every engine. By subscription and of everyone they are added to with every step, also to the minute
+# that is not over yet; the others hold whole minutes.
 MINUTE: Final = Rollup("usage_minute", MINUTE_SECONDS, DIMENSIONS, "event")
 MINUTE_BY_SUBSCRIPTION: Final = Rollup("usage_minute_by_subscription", MINUTE_SECONDS, _BY_SUBSCRIPTION, "event")
 MINUTE_BY_ACCOUNT: Final = Rollup(
@@ -1072,7 +1072,9 @@ MINUTE_BY_ACCOUNT: Final = Rollup(
 MINUTE_OF_EVERYONE: Final = Rollup(
     "usage_minute_of_everyone", MINUTE_SECONDS, ("product", "unit"), "usage_minute_by_subscription"
 )
-WHOLE_MINUTES: Final = (MINUTE, MINUTE_BY_ACCOUNT, MINUTE_OF_EVERYONE)
+# Each after its source.
+STEPPED_MINUTES: Final = (MINUTE_BY_SUBSCRIPTION, MINUTE_OF_EVERYONE)
+WHOLE_MINUTES: Final = (MINUTE, MINUTE_BY_ACCOUNT)
 # From the narrowest on, as above.
 MINUTE_ROLLUPS: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_ACCOUNT, MINUTE_BY_SUBSCRIPTION, MINUTE)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from metering.rollups.refresh import Refreshed, Refresher
+from metering.store import migrate
 from metering.store.pool import Database
 from metering.store.rollup_tables import rollups_of
 from metering.store.tables import DAY
@@ -17,6 +18,7 @@ from tests.metering.test_exactness import LAST_HOUR, LAST_WEEK, NOW, calls, coun
 # Longer than a commit takes by far, and not as long as the test may.
 PATIENCE_SECONDS: Final = 20
 WEEK_BEFORE: Final = LAST_WEEK - timedelta(days=7)
+SECOND: Final = timedelta(seconds=1)
 
 
 @asynccontextmanager
@@ -78,3 +80,40 @@ def test_what_was_late_meanwhile_for_a_day_has_its_turn_with_it(database_url: st
         assert 5 == await counted(database)
 
     play(database_url, scenario)
+
+
+def test_the_minute_that_is_not_over_has_a_row_of_everyone_for_each_step(database_url: str) -> None:
+    """What is in time and what is late are added with the step that takes them up; no account's minute is read for it."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, NOW - 30 * SECOND, NOW - 10 * SECOND))
+        await Refresher(database).run(NOW)
+        await record(database, calls(2, NOW - 20 * SECOND, NOW - 4 * SECOND))
+        await Refresher(database).run(NOW + 2 * SECOND)
+        async with database.connection() as connection:
+            rows = await connection.fetch("SELECT bucket, events FROM usage_minute_of_everyone ORDER BY events")
+            assert [(NOW - 60 * SECOND, events) for events in (1, 1, 2)] == [tuple(row) for row in rows]
+
+            await connection.execute("DELETE FROM usage_minute_by_subscription")
+        assert 4 == await counted(database)
+
+    play(database_url, scenario)
+
+
+def test_the_tail_of_the_release_before_begins_anew(empty_database_url: str) -> None:
+    """Its minute that is not over had no row of everyone; after the migration every event counts, before a step and after."""
+
+    async def scenario(database: Database) -> None:
+        await record(database, calls(0, LAST_WEEK, LAST_HOUR, NOW - 90 * SECOND, NOW - 10 * SECOND))
+        await Refresher(database).run(NOW)
+        await record(database, calls(4, NOW - 20 * SECOND))
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM usage_minute_of_everyone WHERE bucket = $1", NOW - 60 * SECOND)
+        assert 5 > await counted(database)
+        await asyncio.to_thread(migrate.upgrade, empty_database_url, "0032")
+        assert 5 == await counted(database)
+        await Refresher(database).run(NOW + 2 * SECOND)
+        assert 5 == await counted(database)
+
+    migrate.upgrade(empty_database_url, "0031")
+    play(empty_database_url, scenario)
