@@ -290,12 +290,10 @@ class _Parts(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     shape: PartsShape
     values: dict[str, object]
-    # Where much is pending and no account is asked for, PostgreSQL must not believe that a filter leaves next to nothing.
-    hashed: bool
 
     async def fetch(self, statement: Compiled, values: Mapping[str, object] | None = None) -> list[Any]:
         arguments = statement.arguments({**self.values, **(values or {})})
-        return await self.snapshot.fetch(statement.text, arguments, hashed=self.hashed)
+        return await self.snapshot.fetch(statement.text, arguments)
 
 
 async def _parts(
@@ -315,7 +313,7 @@ async def _parts(
         extremes=question.extremes,
         rollups_agree=snapshot.rollups_agree,
     )
-    # Only rollups of the tail that need no other dimensions than that by subscription have the minute that is not over yet.
+    # The minute that is not over yet has rows by subscription and of everyone, none by other dimensions.
     tail_at = horizon.tail_at if shape.needed <= set(MINUTE_BY_SUBSCRIPTION.dimensions) else minute_of(horizon.tail_at)
     covered = _covered(horizon, tail_at, question, segments, bounds)
     shape = msgspec.structs.replace(
@@ -330,8 +328,7 @@ async def _parts(
         late=horizon.has_late and bool(covered.minutes or covered.open),
     )
     values = {shape.parameter: values for shape, values in filters}
-    hashed = shape.pending and horizon.has_many_pending and "account" not in {each.dimension for each, _ in filters}
-    return _Parts(snapshot, shape, {**_period_values(covered), **values}, hashed)
+    return _Parts(snapshot, shape, {**_period_values(covered), **values})
 
 
 def _covered(

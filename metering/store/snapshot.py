@@ -32,7 +32,6 @@ class Horizon(msgspec.Struct, frozen=True):
     # Some of these quarters of an hour got events since; events of some of these minutes were corrected; and events came too
     # late to be in these.
     has_pending: bool
-    has_many_pending: bool
     has_pending_minutes: bool
     has_late: bool
     # Every event from this instant on is there, and every rollup row from that one on.

@@ -480,9 +480,9 @@ def _without_pending(
     rows = [_rows(shape, everyone, inside) for inside in _in_periods(everyone.c.bucket, name, count)]
     of_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
     same = [of_account.c.account == pending.of.c.account, of_account.c.bucket == pending.bucket]
-    # Each is looked up: PostgreSQL knows next to nothing of what is pending, and would compare it with all that there is.
-    bounds = _between(of_account.c.bucket, f"{name}_from", f"{name}_to")
-    looked_up = sa.select(of_account).where(*same, *bounds).offset(_ZERO).correlate(pending.of).lateral("pending")
+    looked_up = _looked_up(
+        of_account, pending.of, [*same, *_between(of_account.c.bucket, f"{name}_from", f"{name}_to")]
+    )
     rows += [
         _rows(shape, looked_up, inside, is_taken_away=True).select_from(pending.of.join(looked_up, sa.true()))
         for inside in _in_periods(looked_up.c.bucket, name, count)
@@ -497,25 +497,33 @@ def _quarters_of_late_days(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
     rollup = ROLLUP_TABLES[shape.narrowest(QUARTER_HOUR_ROLLUPS, with_account=True).name]
     of_day = [
         *_between(rollup.c.bucket, "late_from", "late_to"),
-        late.days.c.account == rollup.c.account,
-        late.days.c.day == _binned(_DAY, rollup.c.bucket),
+        rollup.c.account == late.days.c.account,
         rollup.c.bucket >= late.days.c.day,
         rollup.c.bucket < late.days.c.day + _DAY,
-        ~_Pending(late.quarters, late.quarters.c.bucket).has(rollup),
     ]
-    return _rows(shape, rollup, of_day)
+    found = _looked_up(rollup, late.days, of_day)
+    is_right = ~_Pending(late.quarters, late.quarters.c.bucket).has(found)
+    return _rows(shape, found, [is_right]).select_from(late.days.join(found, sa.true()))
 
 
 def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[str, str]) -> sa.Select[Any]:
     """The events of pending buckets. The bounds choose the partitions, and end the minute that is rolled up in part."""
     of_bucket = [
         *_between(event.c.occurred_at, *bounds),
-        late.of.c.account == event.c.account,
-        late.bucket == _binned(width, event.c.occurred_at),
+        event.c.account == late.of.c.account,
         event.c.occurred_at >= late.bucket,
         event.c.occurred_at < late.bucket + width,
     ]
-    return _raw(shape, of_bucket)
+    found = _looked_up(event, late.of, of_bucket)
+    return _raw(shape, [], found).select_from(late.of.join(found, sa.true()))
+
+
+def _looked_up(table: sa.Table, of: sa.FromClause, conditions: Sequence[Any]) -> Any:
+    """Rows of a table that are looked up for each row of what is pending.
+
+    PostgreSQL knows next to nothing of that, and would compare all of it with all that the table has of its time.
+    """
+    return sa.select(table).where(*conditions).offset(_ZERO).correlate(of).lateral("found")
 
 
 def _rows(
@@ -585,19 +593,14 @@ def _late_minutes(shape: PartsShape) -> _Pending:
 def _late_for_tail(shape: PartsShape, minutes: "_Pending | None") -> sa.Select[Any]:
     """The events that the tail does not hold yet, but for those of account-minutes that are pending."""
     name = late_event.c
-    named = (
-        sa.select(event)
-        .where(
-            event.c.account == name.account,
-            event.c.occurred_at == name.occurred_at,
-            event.c.key == name.key,
-            # The bounds choose the partitions.
-            *_between(event.c.occurred_at, "tail_from", "tail_to"),
-        )
-        # Each is looked up: PostgreSQL knows next to nothing of the log, and would read all events of the tail.
-        .offset(_ZERO)
-        .lateral("named")
-    )
+    is_named = [
+        event.c.account == name.account,
+        event.c.occurred_at == name.occurred_at,
+        event.c.key == name.key,
+        # The bounds choose the partitions.
+        *_between(event.c.occurred_at, "tail_from", "tail_to"),
+    ]
+    named = _looked_up(event, late_event, is_named)
     conditions = [_in_tail(name.occurred_at, shape), *_kept_accounts(late_event, shape)]
     if minutes is not None:
         bucket = _binned(_MINUTE, name.occurred_at)
@@ -619,7 +622,6 @@ def _between(at: Any, low: str, high: str) -> list[Any]:
 
 
 def _binned(width: Any, at: Any) -> Any:
-    # Said besides the range, because an equality can be hashed: which is better depends on how many are late.
     return sa.func.date_bin(width, at, sa.literal_column("timestamptz 'epoch'"))
 
 

@@ -3,12 +3,10 @@
 -- here to its end every statement may take what the session says (pool.py): said here, for a statement of its own would be one
 -- more round trip, and without a parameter, for then it is planned once and not for every question.
 SELECT set_config('statement_timeout', current_setting('metering.statement_timeout'), true), now() AS as_of, complete_at, tail_complete_at AS tail_at, raw_from, rollups_from,
-       pending.counted > 0 AS has_pending, pending.counted > 1000 AS has_many_pending,
+       EXISTS (SELECT FROM pending_bucket WHERE bucket < complete_at) AS has_pending,
        EXISTS (SELECT FROM pending_minute WHERE bucket >= complete_at AND bucket < tail_complete_at) AS has_pending_minutes,
        EXISTS (SELECT FROM late_event WHERE occurred_at >= complete_at AND occurred_at < tail_complete_at) AS has_late
-FROM rollup_horizon CROSS JOIN retained_range CROSS JOIN LATERAL (
-    SELECT count(*) AS counted FROM (SELECT FROM pending_bucket WHERE bucket < complete_at LIMIT 1001) AS first
-) AS pending;
+FROM rollup_horizon CROSS JOIN retained_range;
 
 -- name: read_horizon_and_log
 -- Where the rollups stand, and whether there is anything for the tail to take up besides new events.

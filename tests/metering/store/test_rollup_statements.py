@@ -16,6 +16,7 @@ from metering.store.pool import Database
 from metering.store.tables import PARTITIONED_EVENT, PARTITIONED_QUARTER_HOUR
 from metering.store.tables import QUARTER_HOUR as QUARTER_HOURS
 from tests.conftest import Server
+from tests.metering.plans import nodes_of, rows_seen
 
 START: Final = datetime(2026, 3, 23, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
@@ -130,19 +131,6 @@ OF_MINUTE: Final = """
 EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON)
 SELECT sum(quantity) FROM usage_minute_by_subscription WHERE bucket >= $1 AND bucket < $2
 """
-
-
-def nodes_of(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A plan's nodes."""
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from nodes_of(part)
-
-
-def rows_seen(node: Mapping[str, Any]) -> float:
-    """How many rows a node looked at, those that it dropped included."""
-    dropped = sum(rows for name, rows in node.items() if name.startswith("Rows Removed"))
-    return float((node["Actual Rows"] + dropped) * node["Actual Loops"])
 
 
 FILL: Final = """
