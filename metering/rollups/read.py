@@ -290,10 +290,12 @@ class _Parts(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     shape: PartsShape
     values: dict[str, object]
+    # What is pending is looked up; lists of it must not be gone through for each row of everyone's rollups besides.
+    hashed: bool
 
     async def fetch(self, statement: Compiled, values: Mapping[str, object] | None = None) -> list[Any]:
         arguments = statement.arguments({**self.values, **(values or {})})
-        return await self.snapshot.fetch(statement.text, arguments)
+        return await self.snapshot.fetch(statement.text, arguments, hashed=self.hashed)
 
 
 async def _parts(
@@ -328,7 +330,8 @@ async def _parts(
         late=horizon.has_late and bool(covered.minutes or covered.open),
     )
     values = {shape.parameter: values for shape, values in filters}
-    return _Parts(snapshot, shape, {**_period_values(covered), **values})
+    hashed = shape.pending and "account" not in {each.dimension for each, _ in filters}
+    return _Parts(snapshot, shape, {**_period_values(covered), **values}, hashed)
 
 
 def _covered(
