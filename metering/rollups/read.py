@@ -290,7 +290,8 @@ class _Parts(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     shape: PartsShape
     values: dict[str, object]
-    # What is pending is looked up; lists of it must not be gone through for each row of everyone's rollups besides.
+    # Where anything is pending PostgreSQL cannot guess what is left, and would go through lists of buckets or of groups for each
+    # row. One account has few of both.
     hashed: bool
 
     async def fetch(self, statement: Compiled, values: Mapping[str, object] | None = None) -> list[Any]:

@@ -65,7 +65,8 @@ async def _roll_up_again(connection: Connection, minutes: Sequence[AccountMinute
     """Roll up these minutes anew, as far as the tail goes."""
     over = [each for each in minutes if each[1] < minute_of(tail_at)]
     await connection.execute(statements.found(len(minutes)))
-    for rollup in (*STEPPED_MINUTES, *WHOLE_MINUTES):
+    # Each after its source.
+    for rollup in (*reversed(STEPPED_MINUTES), *WHOLE_MINUTES):
         of_rollup = minutes if rollup in STEPPED_MINUTES else over
         if of_rollup:
             accounts, buckets = zip(*of_rollup, strict=True)

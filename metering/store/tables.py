@@ -1072,10 +1072,9 @@ MINUTE_BY_ACCOUNT: Final = Rollup(
 MINUTE_OF_EVERYONE: Final = Rollup(
     "usage_minute_of_everyone", MINUTE_SECONDS, ("product", "unit"), "usage_minute_by_subscription"
 )
-# Each after its source.
-STEPPED_MINUTES: Final = (MINUTE_BY_SUBSCRIPTION, MINUTE_OF_EVERYONE)
 WHOLE_MINUTES: Final = (MINUTE, MINUTE_BY_ACCOUNT)
 # From the narrowest on, as above.
+STEPPED_MINUTES: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_SUBSCRIPTION)
 MINUTE_ROLLUPS: Final = (MINUTE_OF_EVERYONE, MINUTE_BY_ACCOUNT, MINUTE_BY_SUBSCRIPTION, MINUTE)
 
 

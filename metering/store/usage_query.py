@@ -30,11 +30,10 @@ from sqlalchemy.sql.elements import Grouping
 from metering.store.tables import (
     DAILY_ROLLUPS,
     INSTANT,
-    MINUTE_BY_SUBSCRIPTION,
-    MINUTE_OF_EVERYONE,
     MINUTE_ROLLUPS,
     QUARTER_HOUR_ROLLUPS,
     ROLLUP_TABLES,
+    STEPPED_MINUTES,
     TEXT,
     Rollup,
     event,
@@ -415,7 +414,7 @@ def _parts(shape: PartsShape) -> sa.CTE:
     if shape.minutes:
         selects += _rolled_up(shape, MINUTE_ROLLUPS, "minutes", shape.minutes, minutes)
     if shape.open:
-        selects += _rolled_up(shape, [MINUTE_OF_EVERYONE, MINUTE_BY_SUBSCRIPTION], "open", shape.open, minutes)
+        selects += _rolled_up(shape, STEPPED_MINUTES, "open", shape.open, minutes)
     if shape.late:
         selects.append(_late_for_tail(shape, minutes))
     if minutes is not None:

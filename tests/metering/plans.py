@@ -3,6 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
+
+def plan_of(explained: str) -> Mapping[str, Any]:
+    """The plan that EXPLAIN answered."""
+    (answer,) = msgspec.json.decode(explained)
+    plan: Mapping[str, Any] = answer["Plan"]
+    return plan
+
 
 def nodes_of(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A plan's nodes."""

@@ -17,7 +17,7 @@ from metering.store.event_log import quarter_hour_of
 from metering.store.pool import Database
 from metering.store.snapshot import Snapshot
 from tests.metering.catalog import play
-from tests.metering.plans import nodes_of, rows_seen
+from tests.metering.plans import nodes_of, plan_of, rows_seen
 from tests.metering.test_exactness import NOW, pending, record, submission_of
 
 ACCOUNTS: Final = 50
@@ -43,7 +43,7 @@ class ExplainedSnapshot(Snapshot):
         """The rows, and the plan besides."""
         explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}"
         ((explained,),) = await super().fetch(explain, arguments, hashed=hashed)
-        (self.plan,) = msgspec.json.decode(explained)
+        self.plan = plan_of(explained)
         return await super().fetch(statement, arguments, hashed=hashed)
 
 
@@ -87,7 +87,7 @@ def test_what_is_pending_is_looked_up(database_url: str, group_by: Dimension, ex
         async with ExplainedSnapshot(database) as snapshot:
             page = await read_groups(snapshot, question, GroupOrder("EVENTS", descending=True), 100, None, Bucket.DAY)
             assert filled + len(late) == sum(total.events for group in page.groups for total in group.totals)
-            read = max(rows_seen(node) for node in nodes_of(snapshot.plan["Plan"]))
+            read = max(rows_seen(node) for node in nodes_of(snapshot.plan))
         assert read < filled / 4
 
     play(database_url, scenario)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import msgspec
 import pytest
 
 from metering.config import Settings
@@ -16,7 +15,7 @@ from metering.store.pool import Database
 from metering.store.tables import PARTITIONED_EVENT, PARTITIONED_QUARTER_HOUR
 from metering.store.tables import QUARTER_HOUR as QUARTER_HOURS
 from tests.conftest import Server
-from tests.metering.plans import nodes_of, rows_seen
+from tests.metering.plans import nodes_of, plan_of, rows_seen
 
 START: Final = datetime(2026, 3, 23, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
@@ -59,8 +58,7 @@ def test_late_buckets_of_a_partition_that_was_just_filled_are_looked_up(postgres
                 assert EVENTS == await connection.fetchval("SELECT count(*) FROM late_change")
         finally:
             await database.close()
-        (plan,) = msgspec.json.decode(explained)
-        return plan["Plan"]
+        return plan_of(explained)
 
     plan = asyncio.run(find_changes())
     nodes = list(nodes_of(plan))
@@ -113,8 +111,7 @@ def test_a_minute_of_everyone_is_found_by_its_time(postgres_url: str) -> None:
                 explained = await connection.fetchval(OF_MINUTE, START + 10 * MINUTE, START + 11 * MINUTE)
         finally:
             await database.close()
-        (plan,) = msgspec.json.decode(explained)
-        return plan["Plan"]
+        return plan_of(explained)
 
     nodes = list(nodes_of(asyncio.run(read())))
     assert 1_000 == max(node["Actual Rows"] for node in nodes)
