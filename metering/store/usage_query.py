@@ -245,8 +245,8 @@ def _accounts_statement(part: sa.CTE, prefix: Any, first: Any) -> Compiled:
     union = part.element
     assert isinstance(union, sa.CompoundSelect), "parts are a union"
     selects = [select for select in union.selects if isinstance(select, sa.Select)]
-    # What is late, or of many periods, is joined, and so found once; each of the others has an index.
-    joined = [select for select in selects if len(select.get_final_froms()) > 1]
+    # What is looked up, taken away, or of many periods, is found once; each of the others has an index.
+    joined = [select for select in selects if not all(isinstance(each, sa.Table) for each in select.get_final_froms())]
     sources: list[sa.FromClause] = [select.subquery() for select in selects if select not in joined]
     if joined:
         rows = sa.union_all(*joined).subquery()
@@ -479,12 +479,9 @@ def _without_pending(
     rows = [_rows(shape, everyone, inside) for inside in _in_periods(everyone.c.bucket, name, count)]
     of_account = ROLLUP_TABLES[shape.narrowest(rollups, with_account=True).name]
     same = [of_account.c.account == pending.of.c.account, of_account.c.bucket == pending.bucket]
-    looked_up = _looked_up(
-        of_account, pending.of, [*same, *_between(of_account.c.bucket, f"{name}_from", f"{name}_to")]
-    )
     rows += [
-        _rows(shape, looked_up, inside, is_taken_away=True).select_from(pending.of.join(looked_up, sa.true()))
-        for inside in _in_periods(looked_up.c.bucket, name, count)
+        _looked_up(_rows(shape, of_account, [*same, *inside], is_taken_away=True), pending.of)
+        for inside in _in_periods(of_account.c.bucket, name, count)
     ]
     left = sa.union_all(*rows).subquery()
     by = [left.c[name] for name in ("at", *_shown(shape))]
@@ -499,10 +496,9 @@ def _quarters_of_late_days(shape: PartsShape, late: "_Late") -> sa.Select[Any]:
         rollup.c.account == late.days.c.account,
         rollup.c.bucket >= late.days.c.day,
         rollup.c.bucket < late.days.c.day + _DAY,
+        ~_Pending(late.quarters, late.quarters.c.bucket).has(rollup),
     ]
-    found = _looked_up(rollup, late.days, of_day)
-    is_right = ~_Pending(late.quarters, late.quarters.c.bucket).has(found)
-    return _rows(shape, found, [is_right]).select_from(late.days.join(found, sa.true()))
+    return _looked_up(_rows(shape, rollup, of_day), late.days)
 
 
 def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[str, str]) -> sa.Select[Any]:
@@ -513,16 +509,17 @@ def _raw_of_late(shape: PartsShape, late: _Pending, width: Any, bounds: tuple[st
         event.c.occurred_at >= late.bucket,
         event.c.occurred_at < late.bucket + width,
     ]
-    found = _looked_up(event, late.of, of_bucket)
-    return _raw(shape, [], found).select_from(late.of.join(found, sa.true()))
+    return _looked_up(_raw(shape, of_bucket), late.of)
 
 
-def _looked_up(table: sa.Table, of: sa.FromClause, conditions: Sequence[Any]) -> Any:
-    """Rows of a table that are looked up for each row of what is pending.
+def _looked_up(rows: sa.Select[Any], of: sa.FromClause, conditions: Sequence[Any] = ()) -> sa.Select[Any]:
+    """Rows that are looked up for each row of what is pending.
 
-    PostgreSQL knows next to nothing of that, and would compare all of it with all that the table has of its time.
+    PostgreSQL knows next to nothing of that, and would compare all of it with all that the table has of its time. What is
+    kept of them is said within, so that nothing else is taken out of a columnstore.
     """
-    return sa.select(table).where(*conditions).offset(_ZERO).correlate(of).lateral("found")
+    found = rows.offset(_ZERO).correlate(of).lateral("found")
+    return sa.select(found).select_from(of.join(found, sa.true())).where(*conditions)
 
 
 def _rows(
@@ -535,16 +532,16 @@ def _rows(
     return sa.select(rollup.c.bucket.label("at"), *dimensions, *figures).where(*conditions, *_kept(rollup, shape))
 
 
-def _raw(shape: PartsShape, conditions: Sequence[Any], source: sa.FromClause = event) -> sa.Select[Any]:
-    dimensions = [source.c[name] for name in _shown(shape)]
-    quantity = source.c.quantity
+def _raw(shape: PartsShape, conditions: Sequence[Any]) -> sa.Select[Any]:
+    dimensions = [event.c[name] for name in _shown(shape)]
+    quantity = event.c.quantity
     figures = [
         quantity.label("quantity"),
         sa.literal_column("1::bigint").label("events"),
         *_extremes(shape, quantity, quantity),
     ]
-    kept = [~source.c.voided, *_kept(source, shape)]
-    return sa.select(source.c.occurred_at.label("at"), *dimensions, *figures).where(*conditions, *kept)
+    kept = [~event.c.voided, *_kept(event, shape)]
+    return sa.select(event.c.occurred_at.label("at"), *dimensions, *figures).where(*conditions, *kept)
 
 
 def _extremes(shape: PartsShape, least: Any, largest: Any) -> list[Any]:
@@ -567,23 +564,28 @@ def _late(shape: PartsShape) -> _Late:
     bucket = pending_bucket.c.bucket
     in_days = _in_some_period(bucket, "days", shape.days)
     in_quarters = _in_some_period(bucket, "quarters", shape.quarters)
+    account = pending_bucket.c.account
     quarters = (
-        sa.select(pending_bucket.c.account, bucket, in_days.label("of_day"))
+        sa.select(account, bucket, in_days.label("of_day"))
         .where(sa.or_(in_days, in_quarters), *_kept_accounts(pending_bucket, shape))
-        .distinct()
+        # Each once, and as they lie on disk, where they are looked up. Grouped, for of what is DISTINCT in order TimescaleDB
+        # makes a skip scan, which fails for some bounds ("ScanKey for skip qual not found", 2.29.2).
+        .group_by(bucket, account)
+        .order_by(bucket, account)
         .cte("late")
     )
-    day = _binned(_DAY, quarters.c.bucket).label("day")
-    days = sa.select(quarters.c.account, day).where(quarters.c.of_day).distinct().cte("late_day")
-    return _Late(quarters, days)
+    day, of = _binned(_DAY, quarters.c.bucket).label("day"), quarters.c.account
+    days = sa.select(of, day).where(quarters.c.of_day).group_by(day, of).order_by(day, of)
+    return _Late(quarters, days.cte("late_day"))
 
 
 def _late_minutes(shape: PartsShape) -> _Pending:
     """Account-minutes with corrected events, inside the periods that the tail answers."""
+    account, bucket = pending_minute.c.account, pending_minute.c.bucket
     minutes = (
-        sa.select(pending_minute.c.account, pending_minute.c.bucket)
-        .where(_in_tail(pending_minute.c.bucket, shape), *_kept_accounts(pending_minute, shape))
-        .distinct()
+        sa.select(account, bucket)
+        .where(_in_tail(bucket, shape), *_kept_accounts(pending_minute, shape))
+        .group_by(bucket, account)
         .cte("late_minute")
     )
     return _Pending(minutes, minutes.c.bucket)
@@ -599,12 +601,11 @@ def _late_for_tail(shape: PartsShape, minutes: "_Pending | None") -> sa.Select[A
         # The bounds choose the partitions.
         *_between(event.c.occurred_at, "tail_from", "tail_to"),
     ]
-    named = _looked_up(event, late_event, is_named)
     conditions = [_in_tail(name.occurred_at, shape), *_kept_accounts(late_event, shape)]
     if minutes is not None:
         bucket = _binned(_MINUTE, name.occurred_at)
         conditions.append(sa.tuple_(name.account, bucket).not_in(sa.select(minutes.of.c.account, minutes.bucket)))
-    return _raw(shape, conditions, named).select_from(late_event.join(named, sa.true()))
+    return _looked_up(_raw(shape, is_named), late_event, conditions)
 
 
 def _in_tail(at: Any, shape: PartsShape) -> Any:

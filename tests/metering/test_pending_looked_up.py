@@ -11,7 +11,7 @@ from metering.events import Dimension, UsageEvent
 from metering.limits import LIMITS
 from metering.periods import Bucket, Period
 from metering.questions import GroupOrder, ask
-from metering.rollups.read import read_groups
+from metering.rollups.read import read_groups, read_values
 from metering.rollups.refresh import Refresher
 from metering.store.event_log import quarter_hour_of
 from metering.store.pool import Database
@@ -63,31 +63,54 @@ def late_of(day: datetime) -> list[UsageEvent]:
     ]
 
 
+async def fill(database: Database) -> tuple[int, int]:
+    """Both days rolled up, and events of them that came late: how many of each there are."""
+    admitted = submission_of([event for day in DAYS for event in late_of(day)], NOW).admitted
+    first, *late, last = [event for _, event in admitted]
+    await record(database, [first, last])  # makes both days
+    async with database.connection() as connection:
+        for day in DAYS:
+            quarters = (min(day + timedelta(days=1), quarter_hour_of(NOW)) - day) // timedelta(minutes=15)
+            await connection.execute(FILL, day, ACCOUNTS, quarters * EVENTS_PER_QUARTER)
+        await connection.execute("ANALYZE event")
+        filled = await connection.fetchval("SELECT count(*) FROM event")
+    await Refresher(database).run(NOW)
+    await record(database, late)
+    assert len(late) == await pending(database)
+    return filled, len(late)
+
+
+def most_read(snapshot: ExplainedSnapshot) -> int:
+    """How many rows the part of the last plan saw that saw most."""
+    return max(rows_seen(node) for node in nodes_of(snapshot.plan))
+
+
 @pytest.mark.parametrize("extremes", [False, True])
 @pytest.mark.parametrize("group_by", [Dimension.PRODUCT, Dimension.ACCOUNT, Dimension.USER])
 def test_what_is_pending_is_looked_up(database_url: str, group_by: Dimension, extremes: bool) -> None:  # noqa: FBT001
     """PostgreSQL knows nothing of the log, which was empty when it looked: it must not compare it with every event."""
 
     async def scenario(database: Database) -> None:
-        admitted = submission_of([event for day in DAYS for event in late_of(day)], NOW).admitted
-        first, *late, last = [event for _, event in admitted]
-        await record(database, [first, last])  # makes both days
-        async with database.connection() as connection:
-            for day in DAYS:
-                quarters = (min(day + timedelta(days=1), quarter_hour_of(NOW)) - day) // timedelta(minutes=15)
-                await connection.execute(FILL, day, ACCOUNTS, quarters * EVENTS_PER_QUARTER)
-            await connection.execute("ANALYZE event")
-            filled = await connection.fetchval("SELECT count(*) FROM event")
-        await Refresher(database).run(NOW)
-        await record(database, late)
-        assert len(late) == await pending(database)
-
+        filled, late = await fill(database)
         question = ask(period=Period(DAYS[0], NOW), zone_name="UTC", group_by=[group_by], filters={}, limits=LIMITS)
         question = msgspec.structs.replace(question, extremes=extremes)
         async with ExplainedSnapshot(database) as snapshot:
             page = await read_groups(snapshot, question, GroupOrder("EVENTS", descending=True), 100, None, Bucket.DAY)
-            assert filled + len(late) == sum(total.events for group in page.groups for total in group.totals)
-            read = max(rows_seen(node) for node in nodes_of(snapshot.plan))
-        assert read < filled / 4
+            assert filled + late == sum(total.events for group in page.groups for total in group.totals)
+            assert most_read(snapshot) < filled / 4
+
+    play(database_url, scenario)
+
+
+def test_what_is_pending_is_looked_up_once_however_many_accounts_are_named(database_url: str) -> None:
+    """Accounts are named one behind the other, and each time from what was found."""
+
+    async def scenario(database: Database) -> None:
+        filled, _ = await fill(database)
+        question = ask(period=Period(DAYS[0], NOW), zone_name="UTC", group_by=[], filters={}, limits=LIMITS)
+        async with ExplainedSnapshot(database) as snapshot:
+            named = await read_values(snapshot, question, Dimension.ACCOUNT, "account", ACCOUNTS)
+            assert sorted(f"account {number}" for number in range(1, ACCOUNTS + 1)) == named
+            assert most_read(snapshot) < filled / 4
 
     play(database_url, scenario)
