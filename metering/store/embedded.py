@@ -46,9 +46,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "100",
     "max_wal_size": "8GB",
     # Names are random, so a batch touches a page of the identities' index for nearly every event, and the first touch
-    # after a checkpoint writes the page to the log: checkpoints are rare, and pages are not squeezed by pglz, which took
-    # longer than everything else together. (A server of your own may have lz4; then set it there.)
-    "checkpoint_timeout": "15min",
+    # after a checkpoint writes the page to the log: at full speed checkpoints are gigabytes apart, and pages are not squeezed
+    # by pglz, which took longer than everything else together. (A server of your own may have lz4; then set it there.)
+    # At a lower speed time bounds how much of the log a server that was killed has to replay before it answers.
+    "checkpoint_timeout": "5min",
     "wal_compression": "off",
     "max_locks_per_transaction": "1024",
     "jit": "off",
