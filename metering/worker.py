@@ -37,6 +37,9 @@ _LATE_REST_SECONDS_MAX: Final = 15.0
 # And longest, whoever is to be scored anew: where events of all days and customers come late without end, that is everybody
 # without end, and a score tells of days.
 _ANEW_REST_SECONDS_MAX: Final = 120.0
+# Where the refresher is behind, whoever is to be scored anew waits for it, and so does what goes back into the columnstore: both
+# read and write what it is about to roll up. They wait so long at most.
+_BEHIND_SECONDS_MAX: Final = 600.0
 # What is dropped, made ahead and converted is counted in days.
 _KEEPING_SECONDS: Final = 60
 # Nothing is dropped while rollups are refreshed, which is often: whoever had no turn tries again so soon.
@@ -49,7 +52,7 @@ class Run(Enum):
     # Nothing is left to do now, or there is more to do at once.
     DONE = auto()
     MORE = auto()
-    # Another one works just then, and nothing was done here.
+    # Another one works just then, here or elsewhere, and nothing was done.
     NO_TURN = auto()
     FAILED = auto()
 
@@ -82,6 +85,8 @@ class Worker:
         # As it was told last.
         self._kept: dict[str, datetime] = {}
         self._late_after = self._anew_after = time.monotonic()
+        # Since when the refresher is behind.
+        self._behind_since: float | None = None
 
     def start(self) -> None:
         """Start the loops: what is kept in order may take long, and rollups do not wait for it."""
@@ -150,7 +155,7 @@ class Worker:
     async def _score_page(self, *, anew: bool) -> Run:
         """Score some customers."""
         started = time.monotonic()
-        done = await self._scorer.run(datetime.now(UTC), anew=anew)
+        done = await self._scorer.run(datetime.now(UTC), anew=anew and not await self._is_waited_for())
         if done is None:
             return Run.NO_TURN
         self._rest_from_scoring_anew(done.anew_seconds)
@@ -175,6 +180,16 @@ class Worker:
                 await self._rest(_NEXT_TURN_SECONDS)
                 dropped = await self._guarded("retention", self._drop())
             await self._rest(max(again_at - time.monotonic(), 0))
+
+    async def _is_waited_for(self) -> bool:
+        """Whether the refresher is behind, and not for too long already."""
+        if not await self._refresher.is_behind():
+            self._behind_since = None
+            return False
+        now = time.monotonic()
+        if self._behind_since is None:
+            self._behind_since = now
+        return now < self._behind_since + _BEHIND_SECONDS_MAX
 
     async def _rest(self, seconds: float) -> None:
         """Let so many seconds go by; none when it is to be closed."""
@@ -216,6 +231,8 @@ class Worker:
         return Run.DONE
 
     async def _convert(self) -> Run:
+        if await self._is_waited_for():
+            return Run.NO_TURN
         started = time.monotonic()
         chunks = await self._retention.convert(datetime.now(UTC))
         if chunks:

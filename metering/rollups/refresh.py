@@ -41,6 +41,8 @@ _ONE_LATE_IN: Final = 20
 _FAR_FEWER: Final = 10
 _GROW: Final = 1.25
 _SHRINK: Final = 0.98
+# More entries of the log than this take long.
+_BEHIND_ROWS: Final = 5_000
 
 
 class Refreshed(msgspec.Struct, frozen=True):
@@ -78,6 +80,11 @@ class Refresher:
             more = worked_off >= self._rollups.pending_rows_max
             worked_off += step.late + step.corrected
             return Refreshed(complete_at, worked_off, more=more, late_seconds=late_seconds)
+
+    async def is_behind(self) -> bool:
+        """Whether so much is pending that it will take long, on either engine: tens of seconds, or minutes."""
+        async with self._database.connection() as connection:
+            return bool(await connection.fetchval(sql("rollups.is_behind"), _BEHIND_ROWS))
 
     async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, Step]:
         """Move both horizons; say where the first is now, and what the tail took up."""

@@ -25,7 +25,7 @@ from metering.store.stored import COLUMNSTORE_LOCK
 from metering.telemetry import configure_logs
 from metering.worker import Worker
 from tests.metering.catalog import play
-from tests.metering.test_exactness import PATIENCE_SECONDS, connect
+from tests.metering.test_exactness import NOW, PATIENCE_SECONDS, connect
 
 AWAY: Final = "ALTER TABLE rollup_horizon RENAME TO away; ALTER TABLE rejected_event RENAME TO gone"
 
@@ -198,6 +198,62 @@ def test_days_are_scored_though_scoring_anew_fails(database_url: str) -> None:
         scorer = Failing(database)
         await score_twice(database, scorer)
         assert [True, False] == [anew for _, anew in scorer.runs[:2]]
+
+    play(database_url, scenario)
+
+
+BEHIND: Final = """
+INSERT INTO pending_bucket (account, bucket)
+SELECT 'account ' || number, complete_at - interval '15 minutes' FROM rollup_horizon, generate_series(1, 5001) AS number
+"""
+
+
+class Idle(Refresher):
+    """It works nothing off, however far behind it is."""
+
+    async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:  # noqa: ARG002
+        """Say that there was nothing to do."""
+        return Refreshed(NOW, 0, more=False, late_seconds=0.0)
+
+
+async def scored_while_behind(database: Database, expected: frozenset[str]) -> tuple[frozenset[str], Laborious]:
+    """What ran where the refresher is behind, when these did and there were a few more runs; and who scored."""
+    await Refresher(database).run(NOW)
+    async with database.connection() as connection:
+        await connection.execute(BEHIND)
+    scorer = Laborious(database)
+    worker = working(database, Idle(database), scorer=scorer)
+    worker.start()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await noted(database, expected)
+            runs = len(scorer.runs)
+            while len(scorer.runs) < runs + 10:
+                await asyncio.sleep(0.01)
+            ran = await noted(database, expected)
+    finally:
+        await worker.close()
+    return ran, scorer
+
+
+def test_what_reads_what_is_pending_waits_until_it_is_rolled_up(database_url: str) -> None:
+    """Where the refresher is behind nobody is scored anew and nothing converted; days that are over are scored."""
+
+    async def scenario(database: Database) -> None:
+        ran, scorer = await scored_while_behind(database, frozenset({"scoring", "retention"}))
+        assert "columnstore" not in ran
+        assert not any(anew for _, anew in scorer.runs)
+
+    play(database_url, scenario)
+
+
+def test_it_is_not_waited_for_without_end(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresher that stays behind keeps nobody from his score."""
+    monkeypatch.setattr("metering.worker._BEHIND_SECONDS_MAX", 0.0)
+
+    async def scenario(database: Database) -> None:
+        _, scorer = await scored_while_behind(database, frozenset({"scoring", "columnstore"}))
+        assert any(anew for _, anew in scorer.runs)
 
     play(database_url, scenario)
 

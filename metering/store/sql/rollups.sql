@@ -51,6 +51,10 @@ ORDER BY bucket LIMIT $1;
 -- Pending log entries of the quarters of an hour from $1 to $2. $3: at most so many.
 SELECT id, bucket FROM pending_bucket WHERE bucket >= $1 AND bucket < $2 LIMIT $3;
 
+-- name: is_behind
+-- Whether more than $1 entries of quarters of an hour that were rolled up are logged as pending.
+SELECT EXISTS (SELECT FROM pending_bucket WHERE bucket < (SELECT complete_at FROM rollup_horizon) OFFSET $1);
+
 -- name: delete_pending
 -- Forget log entries that are worked off. $1: their ids.
 DELETE FROM pending_bucket WHERE id = ANY ($1::bigint[]);
