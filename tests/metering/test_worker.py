@@ -145,11 +145,12 @@ class Laborious(Scorer):
         super().__init__(database, Measurer(database).measure, LIMITS)
         # When it ran, on the monotonic clock, and whether whoever is marked was among what it did.
         self.runs: list[tuple[float, bool]] = []
-        self.twice = asyncio.Event()
+        self.ran, self.twice = asyncio.Event(), asyncio.Event()
 
     async def run(self, now: datetime, *, anew: bool = True) -> Done | None:  # noqa: ARG002 - it tells of any time
         """Note the run, and say what it took."""
         self.runs.append((time.monotonic(), anew))
+        self.ran.set()
         if sum(with_anew for _, with_anew in self.runs) > 1:
             self.twice.set()
         return Done(1, 0, more=anew, anew_seconds=self.ANEW_SECONDS if anew else 0.0)
@@ -227,9 +228,9 @@ async def scored_while_behind(database: Database, expected: frozenset[str]) -> t
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await noted(database, expected)
-            runs = len(scorer.runs)
-            while len(scorer.runs) < runs + 10:
-                await asyncio.sleep(0.01)
+            for _ in range(10):
+                scorer.ran.clear()
+                await scorer.ran.wait()
             ran = await noted(database, expected)
     finally:
         await worker.close()
