@@ -61,7 +61,7 @@ def cover(segments: Iterable[Period | Stretch], complete_at: datetime, tail_at: 
     minutes: list[Period] = []
     opened: list[Period] = []
     raw: list[Period] = []
-    for segment in _one_by_one(segments, complete_at, quarters, raw):
+    for segment in _one_by_one(segments, complete_at, days, quarters, raw):
         inner_days = _whole(segment, DAY, complete_at)
         inner_quarters = _whole(segment, QUARTER_HOUR, complete_at)
         inner_minutes = _tail(segment, complete_at, tail_at)
@@ -82,23 +82,33 @@ def cover(segments: Iterable[Period | Stretch], complete_at: datetime, tail_at: 
 
 
 def _one_by_one(
-    segments: Iterable[Period | Stretch], complete_at: datetime, quarters: list[Period], raw: list[Period]
+    segments: Iterable[Period | Stretch],
+    complete_at: datetime,
+    days: list[Period],
+    quarters: list[Period],
+    raw: list[Period],
 ) -> Iterator[Period]:
     """Segments, but for those that are all of one part and are added to it at once: of most series that is each of thousands."""
     for segment in segments:
         stretch = segment if isinstance(segment, Stretch) else Stretch(segment.start, segment.end - segment.start, 1)
-        whole = stretch.count_before(complete_at) if _is_of_one_part(stretch) else 0
+        if stretch.width < QUARTER_HOUR:
+            part = raw
+        elif stretch.width < DAY and _is_of_whole(stretch, QUARTER_HOUR):
+            part = quarters
+        elif _is_of_whole(stretch, DAY):
+            part = days
+        else:
+            yield from stretch.periods()
+            continue
+        whole = stretch.count_before(complete_at)
         if whole:
-            part = raw if stretch.width < QUARTER_HOUR else quarters
             _extend(part, [Period(stretch.start, stretch.start + stretch.width * whole)])
         yield from stretch.part(whole, stretch.count).periods()
 
 
-def _is_of_one_part(stretch: Stretch) -> bool:
-    """Whether each of its periods is too short for a row of a rollup, or of whole quarters of an hour and no day."""
-    if stretch.width < QUARTER_HOUR:
-        return True
-    return stretch.width < DAY and not stretch.width % QUARTER_HOUR and not (stretch.start - _EPOCH) % QUARTER_HOUR
+def _is_of_whole(stretch: Stretch, width: timedelta) -> bool:
+    """Whether each of its periods is made of whole buckets of this width."""
+    return not stretch.width % width and not (stretch.start - _EPOCH) % width
 
 
 def _whole(segment: Period, width: timedelta, limit: datetime) -> Period | None:
