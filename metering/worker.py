@@ -32,7 +32,7 @@ _REST_FACTOR: Final = 3
 _TAIL_REST_SECONDS_MAX: Final = 5.0
 # Nor than this between pages of customers, all of whom are scored when a day is over.
 _PAGE_REST_SECONDS_MAX: Final = 10.0
-# What comes late again and again has its buckets rolled up again each time: that may wait longer.
+# What comes late again and again has its buckets rolled up again each time: that may wait longer, until it is much.
 _LATE_REST_SECONDS_MAX: Final = 15.0
 # And longest, whoever is to be scored anew: where events of all days and customers come late without end, that is everybody
 # without end, and a score tells of days.
@@ -114,7 +114,8 @@ class Worker:
     async def _refresh(self) -> Run:
         """Roll up."""
         started_at = datetime.now(UTC)
-        done = await self._refresher.run(late=time.monotonic() >= self._late_after)
+        late = time.monotonic() >= self._late_after or await self._refresher.is_behind()
+        done = await self._refresher.run(late=late)
         if done is None:
             return Run.NO_TURN
         if not done.more:

@@ -210,11 +210,38 @@ SELECT 'account ' || number, complete_at - interval '15 minutes' FROM rollup_hor
 
 
 class Idle(Refresher):
-    """It works nothing off, however far behind it is."""
+    """It works nothing off, however far behind it is, and says that this took long."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        # Of each run, whether it was to work off what came late.
+        self.runs: asyncio.Queue[bool] = asyncio.Queue()
 
     async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:  # noqa: ARG002
-        """Say that there was nothing to do."""
-        return Refreshed(NOW, 0, more=False, late_seconds=0.0)
+        """Note the run, and say what it took."""
+        self.runs.put_nowait(late)
+        return Refreshed(NOW, 0, more=False, late_seconds=PATIENCE_SECONDS)
+
+
+def test_what_came_late_waits_until_it_is_much(database_url: str) -> None:
+    """Whoever worked off for long rests from it, but not where he is behind."""
+
+    async def scenario(database: Database) -> None:
+        await Refresher(database).run(NOW)
+        refresher = Idle(database)
+        worker = working(database, refresher)
+        worker.start()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert [True, False, False] == [await refresher.runs.get() for _ in range(3)]
+                async with database.connection() as connection:
+                    await connection.execute(BEHIND)
+                while not await refresher.runs.get():
+                    pass
+        finally:
+            await worker.close()
+
+    play(database_url, scenario)
 
 
 async def scored_while_behind(database: Database, expected: frozenset[str]) -> tuple[frozenset[str], Laborious]:
