@@ -41,8 +41,10 @@ _ONE_LATE_IN: Final = 20
 _FAR_FEWER: Final = 10
 _GROW: Final = 1.25
 _SHRINK: Final = 0.98
-# More entries of the log than this take long.
+# More entries of the log than this take long. Whoever had so many has caught up when nearly none are left: the last of them
+# may be of the day that has the most events.
 _BEHIND_ROWS: Final = 5_000
+_CAUGHT_UP_ROWS: Final = 500
 
 
 class Refreshed(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class Refresher:
         self._database = database
         self._rollups = rollups_of(database)
         self._tail_grace = _TAIL_GRACE_MIN
+        self._behind = False
 
     async def run(self, now: datetime | None = None, *, late: bool = True) -> Refreshed | None:
         """Move both horizons up to `now` and work off some of what is pending. None where another refresher is at work.
@@ -82,9 +85,14 @@ class Refresher:
             return Refreshed(complete_at, worked_off, more=more, late_seconds=late_seconds)
 
     async def is_behind(self) -> bool:
-        """Whether so much is pending that it will take long, on either engine: tens of seconds, or minutes."""
+        """Whether so much is pending that it will take long, on either engine: tens of seconds, or minutes.
+
+        Once it is so, until nearly nothing is.
+        """
+        rows = _CAUGHT_UP_ROWS if self._behind else _BEHIND_ROWS
         async with self._database.connection() as connection:
-            return bool(await connection.fetchval(sql("rollups.is_behind"), _BEHIND_ROWS))
+            self._behind = bool(await connection.fetchval(sql("rollups.is_behind"), rows))
+        return self._behind
 
     async def _advance(self, connection: Connection, now: datetime) -> tuple[datetime, Step]:
         """Move both horizons; say where the first is now, and what the tail took up."""

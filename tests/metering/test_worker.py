@@ -203,10 +203,11 @@ def test_days_are_scored_though_scoring_anew_fails(database_url: str) -> None:
     play(database_url, scenario)
 
 
-BEHIND: Final = """
+PENDING: Final = """
 INSERT INTO pending_bucket (account, bucket)
-SELECT 'account ' || number, complete_at - interval '15 minutes' FROM rollup_horizon, generate_series(1, 5001) AS number
+SELECT 'account ' || number, complete_at - interval '15 minutes' FROM rollup_horizon, generate_series(1, $1::int) AS number
 """
+BEHIND_ROWS: Final = 5001
 
 
 class Idle(Refresher):
@@ -235,7 +236,7 @@ def test_what_came_late_waits_until_it_is_much(database_url: str) -> None:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert [True, False, False] == [await refresher.runs.get() for _ in range(3)]
                 async with database.connection() as connection:
-                    await connection.execute(BEHIND)
+                    await connection.execute(PENDING, BEHIND_ROWS)
                 while not await refresher.runs.get():
                     pass
         finally:
@@ -244,11 +245,29 @@ def test_what_came_late_waits_until_it_is_much(database_url: str) -> None:
     play(database_url, scenario)
 
 
+def test_whoever_is_behind_has_caught_up_when_nearly_nothing_is_pending(database_url: str) -> None:
+    """The last of what is worked off may take the longest, so more than 5,000 entries begin it, and only 500 end it."""
+
+    async def scenario(database: Database) -> None:
+        refresher = Refresher(database)
+        await refresher.run(NOW)
+
+        async def is_behind(pending: int) -> bool:
+            async with database.connection() as connection:
+                await connection.execute("TRUNCATE pending_bucket")
+                await connection.execute(PENDING, pending)
+            return await refresher.is_behind()
+
+        assert [await is_behind(rows) for rows in (5000, 5001, 501, 500, 5000)] == [False, True, True, False, False]
+
+    play(database_url, scenario)
+
+
 async def scored_while_behind(database: Database, expected: frozenset[str]) -> tuple[frozenset[str], Laborious]:
     """What ran where the refresher is behind, when these did and there were a few more runs; and who scored."""
     await Refresher(database).run(NOW)
     async with database.connection() as connection:
-        await connection.execute(BEHIND)
+        await connection.execute(PENDING, BEHIND_ROWS)
     scorer = Laborious(database)
     worker = working(database, Idle(database), scorer=scorer)
     worker.start()
